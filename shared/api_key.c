@@ -1,0 +1,28 @@
+/* api_key.c: see api_key.h. */
+#include "api_key.h"
+
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum err
+api_key_hash(const char *token, size_t len, unsigned char hash[API_KEY_HASH_BYTES])
+{
+	return SHA256((const unsigned char *)token, len, hash) != NULL ? ERR_OK : ERR_INTERNAL;
+}
+
+enum err
+api_key_generate(char key[API_KEY_MAX])
+{
+	unsigned char random[32];
+	size_t i;
+
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return ERR_IO;
+	memcpy(key, "pk_live_", 8);
+	for (i = 0; i < sizeof(random); i++)
+		snprintf(key + 8 + 2 * i, 3, "%02x", random[i]);
+	explicit_bzero(random, sizeof(random));
+	return ERR_OK;
+}

@@ -1,0 +1,392 @@
+/*
+ * db_link.c: see db_link.h.  The only file that includes libpq-fe.h.
+ *
+ * No call here blocks: sending, receiving and connecting wait in wait_for(), until a deadline.
+ * A connection that missed its deadline is closed without a cancel request, because before
+ * libpq 17 sending one blocks; the role's own timeouts end what still runs on the server.
+ */
+#include "db_link.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct db_link {
+	PGconn *conn;
+	bool prepared;
+	const struct db_options *options;
+};
+
+/* What an SQLSTATE means for us.  The first matching row counts; a class is its two characters. */
+struct sqlstate {
+	const char *prefix;
+	enum err err;
+	bool sound; /* the connection may be used again */
+	const char *advice;
+};
+
+static const struct sqlstate sqlstates[] = {
+	{ "40003", ERR_DB_LOST, false, "the database lost track of a statement" },
+	{ "40", ERR_DB_AGAIN, true, "a concurrent change rolled a statement back" },
+	{ "25006", ERR_DB_AGAIN, false,
+		"the database is read-only: name the primary in DATABASE_URL, or add "
+		"target_session_attrs=read-write" },
+	{ "0A000", ERR_DB_AGAIN, false, "a table changed under a prepared statement" },
+	{ "26000", ERR_DB_AGAIN, false,
+		"a prepared statement is gone: behind a pooler set WARMUP_DB_PREPARED=off" },
+	{ "42P05", ERR_DB_AGAIN, false,
+		"a prepared statement exists already: behind a pooler set WARMUP_DB_PREPARED=off" },
+	{ "42P01", ERR_DB_REFUSED, true, "a table is missing: run warmupctl migrate" },
+	{ "42703", ERR_DB_REFUSED, true, "a column is missing: see the list in the manual" },
+	{ "42501", ERR_DB_REFUSED, true,
+		"the database role lacks a privilege: apply deploy/schema/responder_role.sql" },
+	{ "57014", ERR_DB_REFUSED, true, "the database's own statement_timeout ended a statement" },
+	{ "55P03", ERR_DB_REFUSED, true, "the database's own lock_timeout ended a statement" },
+	{ "08", ERR_DB_LOST, false, "the database connection failed" },
+	{ "57P", ERR_DB_LOST, false, "the database server ended the connection" },
+	{ "", ERR_DB_REFUSED, true, "the database refused a statement" },
+};
+
+static const struct sqlstate lost = { NULL, ERR_DB_LOST, false, "the database connection broke" };
+
+static enum err
+wait_for(PGconn *conn, short events, int64_t deadline_us)
+{
+	struct pollfd fd = { .fd = PQsocket(conn), .events = events };
+
+	if (fd.fd < 0)
+		return ERR_DB_LOST;
+	for (;;) {
+		int ready = poll(&fd, 1, clock_left_ms(deadline_us));
+
+		if (ready > 0)
+			return ERR_OK;
+		if (ready == 0 || errno != EINTR)
+			return ERR_DB_LOST;
+	}
+}
+
+/* The server's words on a failed connect are an operator's best help; they name host, user and
+   database, but should they ever quote the password, they are dropped. */
+static void
+log_connect_failure(PGconn *conn, bool late)
+{
+	static _Atomic int64_t quiet_until_us; /* one line a second, or an outage floods the log */
+	const char *password = PQpass(conn), *text = PQerrorMessage(conn);
+	int64_t until = atomic_load(&quiet_until_us), now = clock_now_us();
+
+	if (now < until || !atomic_compare_exchange_strong(&quiet_until_us, &until, now + 1000000))
+		return;
+	if (late)
+		text = "no answer within WARMUP_DB_TIMEOUT_MS";
+	else if (password != NULL && password[0] != '\0' && strstr(text, password) != NULL)
+		text = "(the server's text is withheld: it quotes the password)";
+	log_fault(LOG_ERROR, "cannot connect to the database: check DATABASE_URL and the server",
+		text);
+}
+
+static enum err
+connect_within(PGconn *conn, int64_t deadline_us)
+{
+	PostgresPollingStatusType next = PGRES_POLLING_WRITING; /* libpq's rule for the first wait */
+
+	while (next != PGRES_POLLING_OK) {
+		if (next == PGRES_POLLING_FAILED)
+			return ERR_UNAVAILABLE;
+		if (wait_for(conn, next == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline_us) !=
+			ERR_OK)
+			return ERR_DB_LOST;
+		next = PQconnectPoll(conn);
+	}
+	return ERR_OK;
+}
+
+/* Sends what is buffered, then waits until a whole result has arrived. */
+static enum err
+flush_and_wait(PGconn *conn, int64_t deadline_us)
+{
+	int unsent;
+
+	while ((unsent = PQflush(conn)) == 1) {
+		/* The server may be sending, too, and not reading until we do. */
+		if (wait_for(conn, POLLIN | POLLOUT, deadline_us) != ERR_OK ||
+			!PQconsumeInput(conn))
+			return ERR_DB_LOST;
+	}
+	if (unsent < 0)
+		return ERR_DB_LOST;
+	while (PQisBusy(conn))
+		if (wait_for(conn, POLLIN, deadline_us) != ERR_OK || !PQconsumeInput(conn))
+			return ERR_DB_LOST;
+	return ERR_OK;
+}
+
+static const struct sqlstate *
+find_sqlstate(const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const struct sqlstate *row = sqlstates;
+
+	if (state == NULL)
+		return &lost; /* libpq's own error: the connection broke */
+	while (strncmp(state, row->prefix, strlen(row->prefix)) != 0)
+		row++;
+	return row;
+}
+
+static bool
+is_good(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+}
+
+/*
+ * Reads to the very end of a command: for a single statement the commit comes after its rows, so
+ * rows prove nothing until the server is ready for the next command without an error in between.
+ * Gives the first result, or the error that ended it.
+ */
+static enum err
+collect(PGconn *conn, int64_t deadline_us, PGresult **out)
+{
+	PGresult *kept = NULL, *next;
+
+	for (;;) {
+		if (flush_and_wait(conn, deadline_us) != ERR_OK) {
+			PQclear(kept);
+			return ERR_DB_LOST;
+		}
+		next = PQgetResult(conn);
+		if (next == NULL)
+			break;
+		if (kept == NULL || (is_good(kept) && !is_good(next))) {
+			PQclear(kept);
+			kept = next;
+		} else {
+			PQclear(next);
+		}
+	}
+	*out = kept;
+	return kept != NULL ? ERR_OK : ERR_DB_LOST;
+}
+
+/* What became of a command that was handed to libpq: a result, or an err. */
+static enum err
+outcome(PGconn *conn, int64_t deadline_us, PGresult **out, bool *sound)
+{
+	const struct sqlstate *row = &lost;
+	PGresult *result = NULL;
+	enum err err = collect(conn, deadline_us, &result);
+
+	*out = result;
+	*sound = err == ERR_OK && PQstatus(conn) == CONNECTION_OK;
+	if (err == ERR_OK && is_good(result))
+		return ERR_OK;
+	if (err == ERR_OK)
+		row = find_sqlstate(result);
+	*sound = *sound && row->sound;
+	log_fault(row->err == ERR_DB_REFUSED ? LOG_ERROR : LOG_WARN, row->advice,
+		err == ERR_OK ? PQresultErrorField(result, PG_DIAG_SQLSTATE) :
+		clock_left_ms(deadline_us) == 0 ? "no answer in time" : NULL);
+	return row->err;
+}
+
+static enum err
+prepare(struct db_link *link, const struct db_statement *statement, int64_t deadline_us)
+{
+	PGresult *result = NULL;
+	bool sound;
+	enum err err;
+
+	if (!PQsendPrepare(link->conn, statement->name, statement->sql, statement->params, NULL))
+		return ERR_UNAVAILABLE;
+	err = outcome(link->conn, deadline_us, &result, &sound);
+	PQclear(result);
+	return err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
+}
+
+/* Our own encoding and name, whatever the URL says of them; what it does not say, it may. */
+static PGconn *
+start_connecting(const char *url)
+{
+	const char *const keywords[] = { "dbname", "client_encoding", "fallback_application_name",
+		NULL };
+	const char *const values[] = { url, "UTF8", "warmup", NULL };
+
+	return PQconnectStartParams(keywords, values, 1);
+}
+
+static void
+drop_notice(void *unused, const PGresult *notice)
+{
+	(void)unused; /* libpq would print it on standard error, which is our log */
+	(void)notice;
+}
+
+enum err
+db_link_open(const struct db_options *options, int64_t deadline_us, struct db_link **out)
+{
+	struct db_link *link = calloc(1, sizeof(*link));
+	enum err err;
+	size_t i;
+
+	if (link == NULL)
+		return ERR_UNAVAILABLE;
+	link->options = options;
+	link->conn = start_connecting(options->url);
+	if (link->conn == NULL) {
+		free(link);
+		return ERR_UNAVAILABLE;
+	}
+	err = PQstatus(link->conn) == CONNECTION_BAD ? ERR_UNAVAILABLE :
+						       connect_within(link->conn, deadline_us);
+	if (err != ERR_OK) {
+		log_connect_failure(link->conn, err == ERR_DB_LOST);
+		goto fail;
+	}
+	PQsetNoticeReceiver(link->conn, drop_notice, NULL);
+	PQsetnonblocking(link->conn, 1);
+	for (i = 0; options->prepared && i < options->statement_count; i++) {
+		err = prepare(link, &options->statements[i], deadline_us);
+		if (err != ERR_OK)
+			goto fail;
+	}
+	link->prepared = options->prepared;
+	*out = link;
+	return ERR_OK;
+fail:
+	db_link_close(link);
+	return ERR_UNAVAILABLE;
+}
+
+void
+db_link_close(struct db_link *link)
+{
+	if (link == NULL)
+		return;
+	PQfinish(link->conn);
+	free(link);
+}
+
+bool
+db_link_alive(struct db_link *link)
+{
+	/* A farewell (57P01) or an end of file lies readable; a live idle link has nothing to read. */
+	struct pollfd fd = { .fd = PQsocket(link->conn), .events = POLLIN };
+
+	if (poll(&fd, 1, 0) <= 0)
+		return true;
+	return PQconsumeInput(link->conn) && PQstatus(link->conn) == CONNECTION_OK &&
+		!PQisBusy(link->conn) && poll(&fd, 1, 0) == 0;
+}
+
+enum err
+db_link_run(struct db_link *link, const struct db_statement *statement,
+	const struct db_param *params, int64_t deadline_us, struct db_result **out, bool *sound)
+{
+	const char *values[DB_PARAMS_MAX];
+	int lengths[DB_PARAMS_MAX], formats[DB_PARAMS_MAX], sent, i;
+	PGresult *result = NULL;
+	enum err err;
+
+	for (i = 0; i < statement->params; i++) {
+		values[i] = params[i].value;
+		lengths[i] = params[i].length;
+		formats[i] = params[i].length > 0;
+	}
+	if (link->prepared && statement >= link->options->statements &&
+		statement < link->options->statements + link->options->statement_count)
+		sent = PQsendQueryPrepared(link->conn, statement->name, statement->params, values,
+			lengths, formats, 1);
+	else
+		sent = PQsendQueryParams(link->conn, statement->sql, statement->params, NULL, values,
+			lengths, formats, 1);
+	*sound = false;
+	if (!sent) {
+		/* libpq may have sent a part before it noticed. */
+		log_fault(LOG_WARN, lost.advice, NULL);
+		return ERR_DB_LOST;
+	}
+	err = outcome(link->conn, deadline_us, &result, sound);
+	if (err == ERR_OK)
+		*out = (struct db_result *)result;
+	else
+		PQclear(result);
+	return err;
+}
+
+enum err
+db_link_script(struct db_link *link, const char *sql, int64_t deadline_us, char *message,
+	size_t size, bool *sound)
+{
+	PGresult *result = NULL;
+	enum err err;
+
+	*sound = false;
+	if (!PQsendQuery(link->conn, sql))
+		return ERR_DB_LOST;
+	err = outcome(link->conn, deadline_us, &result, sound);
+	if (err != ERR_OK)
+		snprintf(message, size, "%s",
+			result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(link->conn));
+	PQclear(result);
+	return err;
+}
+
+int
+db_rows(const struct db_result *result)
+{
+	return PQntuples((const PGresult *)result);
+}
+
+const char *
+db_value(const struct db_result *result, int row, int column, size_t *length)
+{
+	const PGresult *rows = (const PGresult *)result;
+
+	if (PQgetisnull(rows, row, column))
+		return NULL;
+	if (length != NULL)
+		*length = (size_t)PQgetlength(rows, row, column);
+	return PQgetvalue(rows, row, column);
+}
+
+void
+db_result_free(struct db_result *result)
+{
+	PQclear((PGresult *)result);
+}
+
+int64_t
+db_int64(const char *value)
+{
+	const unsigned char *byte = (const unsigned char *)value;
+	uint64_t number = 0;
+	int i;
+
+	for (i = 0; i < 8; i++)
+		number = number << 8 | byte[i];
+	return (int64_t)number;
+}
+
+enum err
+db_url_check(char *url)
+{
+	char *message = NULL;
+	PQconninfoOption *options = PQconninfoParse(url, &message);
+
+	/* libpq's message quotes the string, password and all: dropped. */
+	PQfreemem(message);
+	if (options == NULL)
+		return ERR_CONFIG;
+	PQconninfoFree(options);
+	return ERR_OK;
+}

@@ -1,0 +1,151 @@
+/* instantly_reply.c: see instantly_reply.h.  The only file that includes cJSON.h. */
+#include "instantly_reply.h"
+
+#include "json.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+#include <strings.h>
+
+/* One whole JSON object and nothing behind it but white space; else NULL. */
+static cJSON *
+parse_object(const char *body, size_t len)
+{
+	const char *end = NULL;
+	cJSON *root = cJSON_ParseWithLengthOpts(body, len, &end, 0);
+
+	if (root == NULL)
+		return NULL;
+	while (end < body + len && strchr(" \t\r\n", *end) != NULL && *end != '\0')
+		end++;
+	if (end == body + len && cJSON_IsObject(root))
+		return root;
+	cJSON_Delete(root);
+	return NULL;
+}
+
+static const char *
+get_string(const cJSON *object, const char *name)
+{
+	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+/* A non-null member "error", also when a harmless twin comes first. */
+static bool
+has_error(const cJSON *object)
+{
+	const cJSON *member;
+
+	cJSON_ArrayForEach(member, object)
+		if (member->string != NULL && strcmp(member->string, "error") == 0 &&
+			!cJSON_IsNull(member))
+			return true;
+	return false;
+}
+
+/*
+ * Whether a job that ended with "success" failed for this address.  Its data list what became of
+ * each; a job that lists others only, or nobody, but counts a failure, can only mean ours, because
+ * we asked for one address.
+ */
+static bool
+failed_for(const cJSON *job, const char *address)
+{
+	const cJSON *data = cJSON_GetObjectItemCaseSensitive(job, "data");
+	const cJSON *count = cJSON_GetObjectItemCaseSensitive(data, "failed_count"), *item;
+	const char *email, *status;
+
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "processed_emails")) {
+		email = get_string(item, "email");
+		if (email == NULL || strcasecmp(email, address) != 0)
+			continue;
+		status = get_string(item, "status");
+		return (status != NULL && strcmp(status, "failed") == 0) || has_error(item);
+	}
+	return cJSON_IsNumber(count) && count->valuedouble > 0;
+}
+
+static bool
+job_ended(const cJSON *job, const char *address, bool *failed)
+{
+	const char *status = get_string(job, "status");
+
+	*failed = false;
+	if (status == NULL)
+		return false;
+	if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0)
+		*failed = true;
+	else if (strcmp(status, "success") == 0)
+		*failed = failed_for(job, address);
+	else
+		return false; /* pending, in-progress, draining, paused, and what may be added */
+	return true;
+}
+
+static void
+take_job_id(const cJSON *job, char id[JOB_ID_LEN_MAX + 1])
+{
+	const char *text = get_string(job, "id");
+
+	if (text != NULL && strlen(text) <= JOB_ID_LEN_MAX)
+		memcpy(id, text, strlen(text) + 1);
+}
+
+void
+reply_read_enable(const char *body, size_t len, const char *address, struct enable_verdict *verdict)
+{
+	cJSON *root;
+	bool failed;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->outcome = UPSTREAM_ACCEPTED;
+	if (len == 0)
+		return;
+	root = parse_object(body, len);
+	if (root == NULL) {
+		verdict->outcome = UPSTREAM_NOT_JSON;
+		return;
+	}
+	verdict->finished = job_ended(root, address, &failed);
+	if (verdict->finished && failed)
+		verdict->outcome = UPSTREAM_JOB_FAILED;
+	else if (has_error(root))
+		verdict->outcome = UPSTREAM_ERROR_MEMBER;
+	take_job_id(root, verdict->job_id);
+	cJSON_Delete(root);
+}
+
+bool
+reply_read_job(const char *body, size_t len, const char *address, bool *failed)
+{
+	cJSON *root = parse_object(body, len);
+	bool ended = root != NULL && job_ended(root, address, failed);
+
+	if (!ended)
+		*failed = false;
+	cJSON_Delete(root);
+	return ended;
+}
+
+bool
+reply_read_account(const char *body, size_t len)
+{
+	cJSON *root = parse_object(body, len);
+	const cJSON *status = cJSON_GetObjectItemCaseSensitive(root, "warmup_status");
+	bool active = cJSON_IsNumber(status) && status->valuedouble == 1.0;
+
+	cJSON_Delete(root);
+	return active;
+}
+
+enum err
+reply_write_enable_body(struct buf *body, const char *address)
+{
+	json_open(body, '{');
+	json_key(body, "emails");
+	json_open(body, '[');
+	json_text(body, address);
+	json_close(body, ']');
+	json_close(body, '}');
+	return buf_check(body);
+}

@@ -1,0 +1,136 @@
+/* log.c: see log.h. */
+#include "log.h"
+
+#include "buf.h"
+#include "clock.h"
+#include "json.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A write to a pipe of up to PIPE_BUF (4096) bytes is never mixed with another process's. */
+#define LINE_MAX_BYTES 4000
+
+static const char *const names[LOG_LEVEL_MAX] = {
+	[LOG_DEBUG] = "debug",
+	[LOG_INFO] = "info",
+	[LOG_WARN] = "warn",
+	[LOG_ERROR] = "error",
+};
+
+static atomic_int threshold = LOG_INFO;
+static _Thread_local const char *current_request_id;
+
+void
+log_set_level(enum log_level level)
+{
+	atomic_store(&threshold, (int)level);
+}
+
+const char *
+log_level_name(enum log_level level)
+{
+	return names[level];
+}
+
+int
+log_level_parse(const char *name)
+{
+	int i;
+
+	for (i = 0; i < LOG_LEVEL_MAX; i++)
+		if (strcmp(name, names[i]) == 0)
+			return i;
+	return -1;
+}
+
+void
+log_set_request_id(const char *request_id)
+{
+	current_request_id = request_id;
+}
+
+static void
+put_optional(struct buf *line, const char *key, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		return;
+	json_key(line, key);
+	json_text(line, text);
+}
+
+static void
+put_ms(struct buf *line, const char *key, int64_t us)
+{
+	json_key(line, key);
+	buf_printf(line, "%.3f", (double)us / 1000.0);
+}
+
+static void
+begin_line(struct buf *line, enum log_level level)
+{
+	char text[CLOCK_TEXT_MAX];
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	buf_init(line, LINE_MAX_BYTES);
+	json_open(line, '{');
+	put_optional(line, "time",
+		clock_format((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, text));
+	put_optional(line, "level", names[level]);
+	put_optional(line, "request_id", current_request_id);
+}
+
+static void
+end_line(struct buf *line)
+{
+	json_close(line, '}');
+	buf_puts(line, "\n");
+	if (buf_check(line) == ERR_OK) {
+		/* A full or closed log is nothing a caller should suffer from. */
+		ssize_t ignored = write(STDERR_FILENO, line->data, line->len);
+		(void)ignored;
+	}
+	buf_free(line);
+}
+
+void
+log_request(const struct log_request *request, enum log_level level)
+{
+	struct buf line;
+
+	if ((int)level < atomic_load(&threshold))
+		return;
+	begin_line(&line, level);
+	put_optional(&line, "method", request->method);
+	put_optional(&line, "route", request->route);
+	json_key(&line, "status");
+	json_int(&line, request->status);
+	put_optional(&line, "code", request->code);
+	put_ms(&line, "duration_ms", request->duration_us);
+	put_ms(&line, "db_ms", request->db_us);
+	put_ms(&line, "upstream_ms", request->upstream_us);
+	put_optional(&line, "account_id", request->account_id);
+	put_optional(&line, "user_id", request->user_id);
+	put_optional(&line, "key_prefix", request->key_prefix);
+	if (request->upstream_status != 0) {
+		json_key(&line, "upstream_status");
+		json_int(&line, request->upstream_status);
+	}
+	end_line(&line);
+}
+
+void
+log_fault(enum log_level level, const char *what, const char *detail)
+{
+	struct buf line;
+
+	if ((int)level < atomic_load(&threshold))
+		return;
+	begin_line(&line, level);
+	put_optional(&line, "fault", what);
+	put_optional(&line, "detail", detail);
+	end_line(&line);
+}
