@@ -6,6 +6,7 @@
 #include "json.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ static const char *const names[LOG_LEVEL_MAX] = {
 	[LOG_ERROR] = "error",
 };
 
+static const char *plain_program; /* set once, before any thread */
 static atomic_int threshold = LOG_INFO;
 static _Thread_local const char *current_request_id;
 
@@ -27,6 +29,12 @@ void
 log_set_level(enum log_level level)
 {
 	atomic_store(&threshold, (int)level);
+}
+
+void
+log_set_plain(const char *program)
+{
+	plain_program = program;
 }
 
 const char *
@@ -129,6 +137,11 @@ log_fault(enum log_level level, const char *what, const char *detail)
 
 	if ((int)level < atomic_load(&threshold))
 		return;
+	if (plain_program != NULL) {
+		fprintf(stderr, detail != NULL ? "%s: %s (%s)\n" : "%s: %s\n", plain_program, what,
+			detail);
+		return;
+	}
 	begin_line(&line, level);
 	put_optional(&line, "fault", what);
 	put_optional(&line, "detail", detail);

@@ -25,6 +25,9 @@ struct log_request {
 
 void log_set_level(enum log_level level);
 
+/* Faults as plain lines "program: what (detail)" instead of JSON: for a tool that people run. */
+void log_set_plain(const char *program);
+
 /* "debug" … "error" and back; -1 for another name. */
 const char *log_level_name(enum log_level level);
 int log_level_parse(const char *name);
