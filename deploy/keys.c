@@ -17,8 +17,8 @@
 
 /* All columns as text, so that binary results are text. */
 #define SHOWN                                                                                      \
-	"id::text, user_id::text, prefix::text, name::text,"                                        \
-	" to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"                \
+	"id::text, user_id::text, prefix::text, name::text,"                                       \
+	" to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"               \
 	" to_char(revoked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
 
 static const char *const shown[] = { "id", "user", "prefix", "name", "created", "revoked" };
@@ -27,11 +27,13 @@ static const char *const shown[] = { "id", "user", "prefix", "name", "created", 
 
 static const struct db_statement add = { "key_add",
 	"INSERT INTO api_keys (user_id, key_hash, prefix, name)"
-	" VALUES ($1::uuid, $2::bytea, $3, $4) RETURNING id::text", 4 };
+	" VALUES ($1::uuid, $2::bytea, $3, $4) RETURNING id::text",
+	4 };
 
 static const struct db_statement list = { "key_list",
 	"SELECT " SHOWN " FROM api_keys WHERE $1::uuid IS NULL OR user_id = $1::uuid"
-	" ORDER BY created_at, id", 1 };
+	" ORDER BY created_at, id",
+	1 };
 
 /* Revokes if exactly one key is meant; the rows tell which were meant. */
 static const struct db_statement revoke = { "key_revoke",
@@ -39,7 +41,8 @@ static const struct db_statement revoke = { "key_revoke",
 	" done AS (UPDATE api_keys SET revoked_at = now() WHERE revoked_at IS NULL"
 	" AND id = (SELECT id FROM meant WHERE (SELECT count(*) FROM meant) = 1) RETURNING *)"
 	" SELECT " SHOWN " FROM done UNION ALL"
-	" SELECT " SHOWN " FROM meant WHERE NOT EXISTS (SELECT FROM done)", 1 };
+	" SELECT " SHOWN " FROM meant WHERE NOT EXISTS (SELECT FROM done)",
+	1 };
 
 /* The form of a UUID; which versions and variants users have is their business. */
 static bool
@@ -64,15 +67,16 @@ misused(const char *why)
 }
 
 static void
-show_new_key(const struct tool *tool, const char *id, const struct options *options,
-	const char *key)
+show_new_key(
+	const struct tool *tool, const char *id, const struct options *options, const char *key)
 {
 	struct buf text;
 
 	if (!tool->json) {
 		printf("id    %s\nuser  %s\nname  %s\nkey   %s\n", id, options->user,
 			options->name != NULL ? options->name : "-", key);
-		fputs("Keep the key now: only its hash is stored, it cannot be shown again.\n", stderr);
+		fputs("Keep the key now: only its hash is stored, it cannot be shown again.\n",
+			stderr);
 		return;
 	}
 	buf_init(&text, 8192);
@@ -114,7 +118,8 @@ key_add_run(const struct tool *tool, const struct options *options)
 	}
 	memcpy(prefix, key, API_KEY_PREFIX_LEN);
 	prefix[API_KEY_PREFIX_LEN] = '\0';
-	err = db_run(tool->db, &add, params, clock_deadline_us(tool->config->db_timeout_ms), &result);
+	err = db_run(
+		tool->db, &add, params, clock_deadline_us(tool->config->db_timeout_ms), &result);
 	if (err == ERR_OK)
 		show_new_key(tool, db_value(result, 0, 0, NULL), options, key);
 	explicit_bzero(key, sizeof(key));
@@ -148,7 +153,8 @@ key_revoke_run(const struct tool *tool, const struct options *options)
 	int found;
 
 	if (len < PREFIX_MIN || len > API_KEY_LEN)
-		return misused("key revoke: takes a key's id, or at least 12 characters of its prefix");
+		return misused(
+			"key revoke: takes a key's id, or at least 12 characters of its prefix");
 	snprintf(meant, sizeof(meant), "%s", options->operand);
 	/* Somebody pasted the whole key: what is stored of it is enough. */
 	if (!is_uuid(meant) && len > API_KEY_PREFIX_LEN)
@@ -161,9 +167,10 @@ key_revoke_run(const struct tool *tool, const struct options *options)
 		output_rows(result, "keys", shown, SHOWN_COUNT, tool->json);
 	else
 		fprintf(stderr,
-			found == 0 ? "warmupctl: key revoke: no such key; see warmupctl key list\n" :
-				     "warmupctl: key revoke: several keys begin like that; nothing was "
-				     "revoked, give more of it\n");
+			found == 0 ?
+				"warmupctl: key revoke: no such key; see warmupctl key list\n" :
+				"warmupctl: key revoke: several keys begin like that; nothing was "
+				"revoked, give more of it\n");
 	db_result_free(result);
 	return found == 1 ? EXIT_DONE : EXIT_FAILED;
 }

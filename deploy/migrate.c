@@ -25,8 +25,8 @@ static const char *const places[] = { "../deploy/schema", "../share/warmup/schem
 
 /* One migration at a time; the number is "warm" in ASCII. */
 #define PROLOGUE                                                                                   \
-	"SELECT pg_advisory_xact_lock(2002874989);"                                                 \
-	"CREATE TABLE IF NOT EXISTS warmup_migrations"                                              \
+	"SELECT pg_advisory_xact_lock(2002874989);"                                                \
+	"CREATE TABLE IF NOT EXISTS warmup_migrations"                                             \
 	" (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());\n"
 
 static const struct db_statement noted = { "migration_noted",
@@ -98,8 +98,8 @@ is_noted(const struct tool *tool, const char *name)
 {
 	const struct db_param params[] = { { name, 0 } };
 	struct db_result *result = NULL;
-	enum err err = db_run(tool->db, &noted, params,
-		clock_deadline_us(tool->config->db_timeout_ms), &result);
+	enum err err = db_run(
+		tool->db, &noted, params, clock_deadline_us(tool->config->db_timeout_ms), &result);
 	bool is = err == ERR_OK && db_rows(result) > 0;
 
 	db_result_free(result);
@@ -128,8 +128,8 @@ apply(const struct tool *tool, const char *folder, const char *name, bool note)
 				name);
 		err = buf_check(&sql);
 		if (err == ERR_OK)
-			err = db_script(tool->db, buf_text(&sql), clock_deadline_us(APPLY_MS), message,
-				sizeof(message));
+			err = db_script(tool->db, buf_text(&sql), clock_deadline_us(APPLY_MS),
+				message, sizeof(message));
 		if (err != ERR_OK)
 			fprintf(stderr, "warmupctl: %s was not applied: %s\n", name, message);
 	}

@@ -53,8 +53,8 @@ put_table(const struct db_result *rows, const char *const *columns, int count)
 	}
 	for (row = -1; row < db_rows(rows); row++) {
 		for (column = 0; column < count; column++)
-			put_cell(row < 0 ? columns[column] : cell(rows, row, column), widths[column],
-				column == count - 1);
+			put_cell(row < 0 ? columns[column] : cell(rows, row, column),
+				widths[column], column == count - 1);
 		putchar('\n');
 	}
 }

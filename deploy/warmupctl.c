@@ -191,7 +191,8 @@ main(int argc, char **argv)
 	command = find_command(argc, argv, &words);
 	if (command == NULL) {
 		bool asked = argc > 1 &&
-			(strcmp(argv[argc - 1], "--help") == 0 || strcmp(argv[argc - 1], "-h") == 0);
+			(strcmp(argv[argc - 1], "--help") == 0 ||
+				strcmp(argv[argc - 1], "-h") == 0);
 
 		print_overview(asked ? stdout : stderr);
 		return asked ? EXIT_DONE : EXIT_MISUSED;

@@ -189,12 +189,13 @@ start_workers(struct worker *workers, int count)
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_BYTES);
 	while (started < count &&
-		pthread_create(&workers[started].thread, &attributes, run_worker, &workers[started]) ==
-			0)
+		pthread_create(
+			&workers[started].thread, &attributes, run_worker, &workers[started]) == 0)
 		started++;
 	pthread_attr_destroy(&attributes);
 	if (started < count)
-		log_fault(LOG_ERROR, "not all workers could be started: lower WARMUP_WORKERS", NULL);
+		log_fault(
+			LOG_ERROR, "not all workers could be started: lower WARMUP_WORKERS", NULL);
 	return started;
 }
 
@@ -211,7 +212,8 @@ join_workers(struct worker *workers, int count, struct transport *transport)
 			until.tv_nsec += SHED_TICK_MS * 1000000L;
 			until.tv_sec += until.tv_nsec / 1000000000L;
 			until.tv_nsec %= 1000000000L;
-		} while (pthread_clockjoin_np(workers[i].thread, NULL, CLOCK_MONOTONIC, &until) != 0);
+		} while (pthread_clockjoin_np(workers[i].thread, NULL, CLOCK_MONOTONIC, &until) !=
+			0);
 	}
 }
 

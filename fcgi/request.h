@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REQUEST_BODY_MAX     (64 * 1024)   /* more is answered 413 */
-#define REQUEST_DRAIN_MAX    (1024 * 1024) /* under FastCGI no more than that is read and dropped */
-#define REQUEST_READ_MS      5000          /* to receive a whole request */
-#define REQUEST_ID_TEXT_MAX  64            /* of a caller's own X-Request-Id */
+#define REQUEST_BODY_MAX    (64 * 1024)   /* more is answered 413 */
+#define REQUEST_DRAIN_MAX   (1024 * 1024) /* under FastCGI no more than that is read and dropped */
+#define REQUEST_READ_MS     5000          /* to receive a whole request */
+#define REQUEST_ID_TEXT_MAX 64            /* of a caller's own X-Request-Id */
 
 /* Texts live as long as the request; NULL = the server did not set it. */
 struct request {

@@ -12,7 +12,7 @@ struct request_ids {
 };
 
 /* The caller's own id if it is 1 to 64 characters of A-Za-z0-9._-, else a fresh UUID. */
-void request_id_choose(struct request_ids *ids, const char *callers,
-	char id[REQUEST_ID_TEXT_MAX + 1]);
+void request_id_choose(
+	struct request_ids *ids, const char *callers, char id[REQUEST_ID_TEXT_MAX + 1]);
 
 #endif

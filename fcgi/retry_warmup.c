@@ -105,8 +105,8 @@ static enum reread
 read_account(struct ctx *ctx, int64_t deadline_us)
 {
 	struct account now;
-	enum err err = account_read(ctx->db, ctx->account.id, ctx->account.user_id,
-		clock_half_us(deadline_us), &now);
+	enum err err = account_read(
+		ctx->db, ctx->account.id, ctx->account.user_id, clock_half_us(deadline_us), &now);
 
 	if (err == ERR_OK) {
 		keep(ctx, &now);

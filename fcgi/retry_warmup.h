@@ -4,7 +4,7 @@
 
 #include "routes.h"
 
-enum err retry_warmup(struct ctx *ctx, const struct route_call *call, struct answer *answer)
-	MUST_CHECK;
+enum err retry_warmup(
+	struct ctx *ctx, const struct route_call *call, struct answer *answer) MUST_CHECK;
 
 #endif

@@ -208,8 +208,8 @@ routes_serve(struct ctx *ctx, const struct request *request, struct request_ids 
 }
 
 void
-routes_refuse(enum err err, const struct request *request, struct request_ids *ids,
-	struct answer *answer)
+routes_refuse(
+	enum err err, const struct request *request, struct request_ids *ids, struct answer *answer)
 {
 	static const struct ctx nothing;
 

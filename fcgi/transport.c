@@ -45,7 +45,7 @@ struct connection {
 	struct transport *transport;
 	FCGX_Request fcgx;
 	int epoll;
-	pthread_mutex_t lock;   /* over the three below: the main thread looks at them */
+	pthread_mutex_t lock; /* over the three below: the main thread looks at them */
 	pthread_t thread;
 	int64_t exchange_since_us; /* since when libfcgi reads or writes; 0 = it does not */
 	bool bound;
@@ -296,8 +296,8 @@ drain_body(FCGX_Request *fcgx, struct request *request)
 		got = FCGX_GetStr(dropped, sizeof(dropped), fcgx->in);
 		received += got;
 	} while (got == (int)sizeof(dropped) && received < REQUEST_DRAIN_MAX);
-	request->body = request_judge_body(request, received,
-		got < (int)sizeof(dropped) && FCGX_GetError(fcgx->in) == 0);
+	request->body = request_judge_body(
+		request, received, got < (int)sizeof(dropped) && FCGX_GetError(fcgx->in) == 0);
 }
 
 enum err

@@ -13,15 +13,12 @@
 #include <stddef.h>
 #include <string.h>
 
-#define COLUMNS(account, domain)                                                                   \
-	account ".id::uuid, " account ".user_id::uuid, " account ".type::text, " account            \
-		".email_address::text, " account ".status::text, " account                          \
-		".warmup_status::text, " account ".agentmail_inbox_id::text, " account              \
-		".daily_limit::bigint, " account ".created_at::timestamptz, " account               \
-		".updated_at::timestamptz, " domain ".id::uuid, " domain ".domain::text, " domain   \
-		".status::text"
-#define JOIN_DOMAIN(account)                                                                       \
-	"LEFT JOIN email_domains d ON d.id = " account ".domain_id AND d.user_id = " account ".user_id"
+#define COLUMNS                                                                                    \
+	" a.id::uuid, a.user_id::uuid, a.type::text, a.email_address::text, a.status::text,"       \
+	" a.warmup_status::text, a.agentmail_inbox_id::text, a.daily_limit::bigint,"               \
+	" a.created_at::timestamptz, a.updated_at::timestamptz,"                                   \
+	" d.id::uuid, d.domain::text, d.status::text "
+#define JOIN_DOMAIN " LEFT JOIN email_domains d ON d.id = a.domain_id AND d.user_id = a.user_id "
 
 struct column {
 	enum account_kind kind;
@@ -57,22 +54,24 @@ enum { LOAD, READ, SWAP };
 const struct db_statement account_statements[] = {
 	/* One row if the key is good; its account columns are NULL if there is no such account. */
 	[LOAD] = { "warmup_load",
-		"SELECT k.user_id::uuid, k.prefix::text, " COLUMNS("a", "d")
-		" FROM api_keys k"
-		" LEFT JOIN accounts a ON a.id = $2::uuid AND a.user_id = k.user_id AND a.type = 'email' "
-		JOIN_DOMAIN("a")
-		" WHERE k.key_hash = $1::bytea AND k.revoked_at IS NULL", 2 },
+		"SELECT k.user_id::uuid, k.prefix::text," COLUMNS
+		"FROM api_keys k LEFT JOIN accounts a"
+		" ON a.id = $2::uuid AND a.user_id = k.user_id AND a.type = 'email'" JOIN_DOMAIN
+		"WHERE k.key_hash = $1::bytea AND k.revoked_at IS NULL",
+		2 },
 	[READ] = { "warmup_read",
-		"SELECT " COLUMNS("a", "d") " FROM accounts a " JOIN_DOMAIN("a")
-		" WHERE a.id = $1::uuid AND a.user_id = $2::uuid AND a.type = 'email'", 2 },
+		"SELECT" COLUMNS "FROM accounts a" JOIN_DOMAIN
+		"WHERE a.id = $1::uuid AND a.user_id = $2::uuid AND a.type = 'email'",
+		2 },
 	/* The states carry no cast: they take the columns' own type, text or enum. */
 	[SWAP] = { "warmup_swap",
-		"WITH moved AS (UPDATE accounts SET status = $5, warmup_status = $6, updated_at = now()"
+		"WITH a AS (UPDATE accounts SET status = $5, warmup_status = $6, updated_at = now()"
 		" WHERE id = $1::uuid AND user_id = $2::uuid AND type = 'email'"
-		" AND status = $3 AND warmup_status = $4 RETURNING id, user_id, type, email_address,"
-		" status, warmup_status, agentmail_inbox_id, daily_limit, created_at, updated_at,"
-		" domain_id)"
-		" SELECT " COLUMNS("m", "d") " FROM moved m " JOIN_DOMAIN("m"), 6 },
+		" AND status = $3 AND warmup_status = $4"
+		" RETURNING id, user_id, type, email_address, status, warmup_status,"
+		" agentmail_inbox_id, daily_limit, created_at, updated_at, domain_id)"
+		" SELECT" COLUMNS "FROM a" JOIN_DOMAIN,
+		6 },
 };
 const size_t account_statement_count = sizeof(account_statements) / sizeof(account_statements[0]);
 
@@ -166,8 +165,8 @@ check_single(const struct db_result *result)
 {
 	if (db_rows(result) <= 1)
 		return ERR_OK;
-	log_fault(LOG_ERROR, "several rows for one id or key: mend the view that stands for a table",
-		NULL);
+	log_fault(LOG_ERROR,
+		"several rows for one id or key: mend the view that stands for a table", NULL);
 	return ERR_INTERNAL;
 }
 
@@ -175,7 +174,8 @@ static enum err
 take_caller(struct caller *caller, const struct db_result *result)
 {
 	size_t length = 0;
-	const char *user_id = db_value(result, 0, 0, &length), *prefix = db_value(result, 0, 1, NULL);
+	const char *user_id = db_value(result, 0, 0, &length),
+		   *prefix = db_value(result, 0, 1, NULL);
 
 	memset(caller, 0, sizeof(*caller));
 	if (user_id == NULL || length != UUID_BYTES)
@@ -205,7 +205,8 @@ enum err
 account_load(struct db *db, const unsigned char key_hash[API_KEY_HASH_BYTES], const char *id,
 	int64_t deadline_us, struct caller *caller, struct account *account)
 {
-	const struct db_param params[] = { { (const char *)key_hash, API_KEY_HASH_BYTES }, { id, 0 } };
+	const struct db_param params[] = { { (const char *)key_hash, API_KEY_HASH_BYTES },
+		{ id, 0 } };
 	enum err err;
 
 	memset(account, 0, sizeof(*account));

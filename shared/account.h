@@ -41,7 +41,7 @@ struct account {
 	const char *agentmail_inbox_id;
 	bool has_daily_limit;
 	int64_t daily_limit;
-	bool has_created_at, has_updated_at; /* false for NULL and for infinity */
+	bool has_created_at, has_updated_at;  /* false for NULL and for infinity */
 	int64_t created_at_us, updated_at_us; /* since 1970, UTC */
 	char domain_id[UUID_TEXT_MAX];        /* "" = no linked domain of the same owner */
 	const char *domain, *domain_status;
@@ -66,7 +66,8 @@ void account_free(struct account *account);
  * known caller); ERR_UNAVAILABLE; ERR_INTERNAL if the tables hold what they must not.
  */
 enum err account_load(struct db *db, const unsigned char key_hash[API_KEY_HASH_BYTES],
-	const char *id, int64_t deadline_us, struct caller *caller, struct account *account) MUST_CHECK;
+	const char *id, int64_t deadline_us, struct caller *caller,
+	struct account *account) MUST_CHECK;
 
 /* Reads the row again.  ERR_NO_ACCOUNT: gone, or no longer this owner's. Else as db_run(). */
 enum err account_read(struct db *db, const char *id, const char *user_id, int64_t deadline_us,

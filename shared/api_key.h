@@ -12,8 +12,8 @@
 #define API_KEY_MAX        (API_KEY_LEN + 1) /* with its NUL */
 
 /* SHA-256 of a whole token, whatever it looks like. */
-enum err api_key_hash(const char *token, size_t len, unsigned char hash[API_KEY_HASH_BYTES])
-	MUST_CHECK;
+enum err api_key_hash(
+	const char *token, size_t len, unsigned char hash[API_KEY_HASH_BYTES]) MUST_CHECK;
 
 /* A fresh key out of 256 random bits.  The caller wipes it after use. */
 enum err api_key_generate(char key[API_KEY_MAX]) MUST_CHECK;

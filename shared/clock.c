@@ -88,8 +88,8 @@ clock_format(int64_t unix_us, char text[CLOCK_TEXT_MAX])
 		return NULL;
 	seconds = (int)(of_day / US_PER_S);
 	micros = (int)(of_day % US_PER_S);
-	used = snprintf(text, CLOCK_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", (int)year, month, day,
-		seconds / 3600, seconds / 60 % 60, seconds % 60);
+	used = snprintf(text, CLOCK_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", (int)year, month,
+		day, seconds / 3600, seconds / 60 % 60, seconds % 60);
 	if (micros != 0) {
 		used += snprintf(text + used, CLOCK_TEXT_MAX - (size_t)used, ".%06d", micros);
 		while (text[used - 1] == '0')

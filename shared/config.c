@@ -31,16 +31,16 @@ struct setting {
 	unsigned need; /* enum config_need: required for that, 0 = optional */
 	const char *fallback;
 	size_t offset;
-	size_t size;  /* of a text member */
-	int min, max; /* of a number */
-	const char *expects; /* completes "NAME: must be …" */
+	size_t size;                    /* of a text member */
+	int min, max;                   /* of a number */
+	const char *expects;            /* completes "NAME: must be …" */
 	enum err (*check)(char *value); /* may shorten the value in place */
 };
 
 static enum err check_key(char *value);
 
-#define MEMBER(member) offsetof(struct config, member)
-#define TEXT(member)   MEMBER(member), sizeof(((struct config *)NULL)->member), 0, 0
+#define MEMBER(member)        offsetof(struct config, member)
+#define TEXT(member)          MEMBER(member), sizeof(((struct config *)NULL)->member), 0, 0
 #define INT(member, min, max) MEMBER(member), 0, min, max
 
 static const struct setting settings[] = {
@@ -206,8 +206,8 @@ trim(char *text)
 
 /* One line of the file; notes what is wrong with it. */
 static void
-read_line(char *line, int number, struct file_values *values, const char *file,
-	struct buf *problems)
+read_line(
+	char *line, int number, struct file_values *values, const char *file, struct buf *problems)
 {
 	char *name = trim(line), *equals = strchr(name, '='), *value;
 	int row;
@@ -230,8 +230,9 @@ read_line(char *line, int number, struct file_values *values, const char *file,
 		return;
 	}
 	if (unquote(value) != ERR_OK) {
-		buf_printf(problems, "%s: quotes or backslash at the end not understood (%s, line %d)\n",
-			name, file, number);
+		buf_printf(problems,
+			"%s: quotes or backslash at the end not understood (%s, line %d)\n", name,
+			file, number);
 		return;
 	}
 	free(values->value[row]); /* as in systemd, the last one counts */
@@ -266,7 +267,8 @@ choose_file(struct config *config)
 }
 
 static void
-read_file(struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
+read_file(
+	struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
 {
 	char line[LINE_MAX_BYTES];
 	struct stat status;
@@ -285,7 +287,8 @@ read_file(struct config *config, struct file_values *values, struct buf *problem
 		return;
 	}
 	if ((status.st_mode & S_IROTH) != 0)
-		buf_printf(hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
+		buf_printf(
+			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
 	while (fgets(line, sizeof(line), file) != NULL) {
 		number++;
 		if (strchr(line, '\n') == NULL && !feof(file)) {
@@ -332,7 +335,8 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 		value = row->fallback;
 	if (value == NULL) {
 		if ((row->need & needs) != 0)
-			buf_printf(problems, "%s: missing; set it to %s\n", row->name, row->expects);
+			buf_printf(
+				problems, "%s: missing; set it to %s\n", row->name, row->expects);
 		return;
 	}
 	if (set_value(config, row, value) != ERR_OK)

@@ -59,8 +59,8 @@ enum err db_run(struct db *db, const struct db_statement *statement, const struc
 
 /* Runs a script of several statements as one transaction; the server's text of a failure goes to
    message (of size bytes), for an operator's eyes. */
-enum err db_script(struct db *db, const char *sql, int64_t deadline_us, char *message, size_t size)
-	MUST_CHECK;
+enum err db_script(
+	struct db *db, const char *sql, int64_t deadline_us, char *message, size_t size) MUST_CHECK;
 
 /* Whether the database answers a trivial statement. */
 enum err db_ping(struct db *db, int64_t deadline_us) MUST_CHECK;

@@ -95,7 +95,8 @@ log_connect_failure(PGconn *conn, bool late)
 static enum err
 connect_within(PGconn *conn, int64_t deadline_us)
 {
-	PostgresPollingStatusType next = PGRES_POLLING_WRITING; /* libpq's rule for the first wait */
+	PostgresPollingStatusType next =
+		PGRES_POLLING_WRITING; /* libpq's rule for the first wait */
 
 	while (next != PGRES_POLLING_OK) {
 		if (next == PGRES_POLLING_FAILED)
@@ -195,7 +196,8 @@ outcome(PGconn *conn, int64_t deadline_us, PGresult **out, bool *sound)
 	*sound = *sound && row->sound;
 	log_fault(row->err == ERR_DB_REFUSED ? LOG_ERROR : LOG_WARN, row->advice,
 		err == ERR_OK ? PQresultErrorField(result, PG_DIAG_SQLSTATE) :
-		clock_left_ms(deadline_us) == 0 ? "no answer in time" : NULL);
+			clock_left_ms(deadline_us) == 0 ? "no answer in time" :
+							  NULL);
 	return row->err;
 }
 
@@ -307,8 +309,8 @@ db_link_run(struct db_link *link, const struct db_statement *statement,
 		sent = PQsendQueryPrepared(link->conn, statement->name, statement->params, values,
 			lengths, formats, 1);
 	else
-		sent = PQsendQueryParams(link->conn, statement->sql, statement->params, NULL, values,
-			lengths, formats, 1);
+		sent = PQsendQueryParams(link->conn, statement->sql, statement->params, NULL,
+			values, lengths, formats, 1);
 	*sound = false;
 	if (!sent) {
 		/* libpq may have sent a part before it noticed. */

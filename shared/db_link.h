@@ -10,8 +10,8 @@ struct db_link;
 
 /* Connects, and prepares the statements if the options say so.  ERR_UNAVAILABLE, logged, if that
    fails or takes past the deadline. */
-enum err db_link_open(const struct db_options *options, int64_t deadline_us, struct db_link **link)
-	MUST_CHECK;
+enum err db_link_open(
+	const struct db_options *options, int64_t deadline_us, struct db_link **link) MUST_CHECK;
 void db_link_close(struct db_link *link);
 
 /* Whether the server has neither closed the connection nor said anything while it was idle. */
@@ -19,8 +19,8 @@ bool db_link_alive(struct db_link *link);
 
 /* As db_run() and db_script(); *sound: the connection may be used again. */
 enum err db_link_run(struct db_link *link, const struct db_statement *statement,
-	const struct db_param *params, int64_t deadline_us, struct db_result **result, bool *sound)
-	MUST_CHECK;
+	const struct db_param *params, int64_t deadline_us, struct db_result **result,
+	bool *sound) MUST_CHECK;
 enum err db_link_script(struct db_link *link, const char *sql, int64_t deadline_us, char *message,
 	size_t size, bool *sound) MUST_CHECK;
 

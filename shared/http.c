@@ -73,8 +73,9 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	SET(HTTP09_ALLOWED, 0L);
 	SET(PROTOCOLS_STR, "http,https");
-	SET(FOLLOWLOCATION, 0L); /* the key must not travel, and a 200 from elsewhere means nothing */
-	SET(PROXY, "");          /* over any http_proxy of the environment, which would see the key */
+	SET(FOLLOWLOCATION,
+		0L);    /* the key must not travel, and a 200 from elsewhere means nothing */
+	SET(PROXY, ""); /* over any http_proxy of the environment, which would see the key */
 	SET(NOPROXY, "*");
 	SET(NETRC, (long)CURL_NETRC_IGNORED);
 	SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -85,7 +86,8 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(WRITEFUNCTION, take_body);
 	if (options->ca_file[0] != '\0') {
 		SET(CAINFO, options->ca_file);
-		SET(CAPATH, (char *)NULL); /* these certificates instead of the system's, not besides */
+		SET(CAPATH,
+			(char *)NULL); /* these certificates instead of the system's, not besides */
 	}
 #undef SET
 	return ok;

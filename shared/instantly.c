@@ -109,7 +109,8 @@ get(struct instantly *instantly, const char *prefix, const char *text, int64_t d
 	http_escape(&instantly->path, text);
 	if (buf_check(&instantly->path) != ERR_OK)
 		return false;
-	http_call(instantly->http, buf_text(&instantly->path), NULL, deadline_us, &instantly->reply);
+	http_call(
+		instantly->http, buf_text(&instantly->path), NULL, deadline_us, &instantly->reply);
 	return instantly->reply.end == HTTP_COMPLETE && instantly->reply.status == 200;
 }
 
@@ -136,8 +137,8 @@ job_went_well(struct instantly *instantly, const char *id, const char *address)
 /* 400, 409 and 422 may mean "already warming": the account's own state decides.  Within what the
    enable call left of its limit, so that both together take no longer than one may. */
 static bool
-is_warming_already(struct instantly *instantly, int status, const char *address,
-	int64_t deadline_us)
+is_warming_already(
+	struct instantly *instantly, int status, const char *address, int64_t deadline_us)
 {
 	const struct buf *body = &instantly->reply.body;
 
@@ -169,10 +170,10 @@ judge(struct instantly *instantly, int status, const char *address, int64_t dead
 			UPSTREAM_ACCEPTED :
 			UPSTREAM_REFUSED;
 	}
-	reply_read_enable(buf_text(&instantly->reply.body), instantly->reply.body.len, address,
-		&verdict);
-	if (verdict.outcome == UPSTREAM_ACCEPTED && !verdict.finished && verdict.job_id[0] != '\0' &&
-		!job_went_well(instantly, verdict.job_id, address))
+	reply_read_enable(
+		buf_text(&instantly->reply.body), instantly->reply.body.len, address, &verdict);
+	if (verdict.outcome == UPSTREAM_ACCEPTED && !verdict.finished &&
+		verdict.job_id[0] != '\0' && !job_went_well(instantly, verdict.job_id, address))
 		return UPSTREAM_JOB_FAILED;
 	return verdict.outcome;
 }
@@ -189,8 +190,8 @@ instantly_enable(struct instantly *instantly, const char *address, struct upstre
 	buf_reset(&instantly->body);
 	if (reply_write_enable_body(&instantly->body, address) != ERR_OK)
 		return; /* the gate lets no such address through */
-	http_call(instantly->http, "/accounts/warmup/enable", buf_text(&instantly->body), deadline_us,
-		&instantly->reply);
+	http_call(instantly->http, "/accounts/warmup/enable", buf_text(&instantly->body),
+		deadline_us, &instantly->reply);
 	out->status = reply->status;
 	if (reply->retry_after_s >= 1 && reply->retry_after_s <= RETRY_AFTER_MAX_S)
 		out->retry_after_s = (int)reply->retry_after_s;

@@ -36,10 +36,8 @@ has_error(const cJSON *object)
 {
 	const cJSON *member;
 
-	cJSON_ArrayForEach(member, object)
-		if (member->string != NULL && strcmp(member->string, "error") == 0 &&
-			!cJSON_IsNull(member))
-			return true;
+	cJSON_ArrayForEach(member, object) if (member->string != NULL &&
+		strcmp(member->string, "error") == 0 && !cJSON_IsNull(member)) return true;
 	return false;
 }
 
@@ -55,7 +53,8 @@ failed_for(const cJSON *job, const char *address)
 	const cJSON *count = cJSON_GetObjectItemCaseSensitive(data, "failed_count"), *item;
 	const char *email, *status;
 
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "processed_emails")) {
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "processed_emails"))
+	{
 		email = get_string(item, "email");
 		if (email == NULL || strcasecmp(email, address) != 0)
 			continue;

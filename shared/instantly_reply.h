@@ -15,13 +15,13 @@
 
 /* What a whole 2xx reply to the enable call says. */
 struct enable_verdict {
-	enum upstream outcome; /* ACCEPTED, JOB_FAILED, ERROR_MEMBER or NOT_JSON */
-	bool finished;         /* the job ended already: nothing to follow */
+	enum upstream outcome;           /* ACCEPTED, JOB_FAILED, ERROR_MEMBER or NOT_JSON */
+	bool finished;                   /* the job ended already: nothing to follow */
 	char job_id[JOB_ID_LEN_MAX + 1]; /* "" = none */
 };
 
-void reply_read_enable(const char *body, size_t len, const char *address,
-	struct enable_verdict *verdict);
+void reply_read_enable(
+	const char *body, size_t len, const char *address, struct enable_verdict *verdict);
 
 /* Whether a reply to GET background-jobs/{id} says that the job ended; if so, *failed tells
    whether it failed for this address. An unreadable one has not. */
