@@ -1,19 +1,37 @@
-# make          build/warmup.fcgi and build/warmupctl
-# make help     what else there is
+# Makefile: see `make help`.
+#
+# BUILD is where everything goes, so that builds of several kinds stand beside each other:
+#   make BUILD=build/asan SANITIZE=address,undefined
 
 BUILD  ?= build
 PREFIX ?= /usr/local
-CC     ?= cc
 CFLAGS ?= -O2 -g
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
-LIBS     := libpq libcurl libcjson libcrypto
-CPPFLAGS += -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS))
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
-            -Wswitch-enum -Wformat=2 -Wformat-nonliteral -Wundef -Wvla -Wpointer-arith -Wcast-qual \
-            -Wwrite-strings -Wold-style-definition
-override CFLAGS  += -std=c11 -fPIE -fstack-protector-strong -pthread $(WARNINGS)
-override LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
-LDLIBS   := $(shell pkg-config --libs $(LIBS))
+LIBS := libpq libcurl libcjson libcrypto
+
+override CPPFLAGS += -D_GNU_SOURCE -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS))
+override CFLAGS   += -std=c11 -fPIE -pthread -fstack-protector-strong -Wall -Wextra -Wpedantic -Wshadow \
+                     -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+                     -Wswitch-enum -Wformat=2 -Wformat-nonliteral -Wundef -Wvla -Wpointer-arith \
+                     -Wcast-qual -Wwrite-strings
+override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
+LDLIBS            := $(shell pkg-config --libs $(LIBS))
+
+ifdef SANITIZE
+override CFLAGS  += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+override LDFLAGS += -fsanitize=$(SANITIZE)
+else
+override CPPFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+ifdef WERROR
+override CFLAGS += -Werror
+endif
+
+# A line a step; the whole commands with V=1.
+run = $(if $(V),,@echo '  $(1)  $@';) $(2)
 
 SHARED := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
 FCGI   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard fcgi/*.c))
@@ -22,14 +40,50 @@ CTL    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard deploy/*.c))
 all: $(BUILD)/warmup.fcgi $(BUILD)/warmupctl
 
 $(BUILD)/warmup.fcgi: $(FCGI) $(SHARED)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lfcgi $(LDLIBS)
+	$(call run,link,$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lfcgi $(LDLIBS))
 
 $(BUILD)/warmupctl: $(CTL) $(SHARED)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call run,link,$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call run,compile,$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<)
 
 -include $(FCGI:.o=.d) $(SHARED:.o=.d) $(CTL:.o=.d)
-.PHONY: all
+-include tests/unit/unit.mk
+
+demo:
+	./deploy/demo
+
+check:
+	./tests/run
+
+install: all
+	install -D -m 755 $(BUILD)/warmup.fcgi "$(DESTDIR)$(PREFIX)/lib/warmup/warmup.fcgi"
+	install -D -m 755 $(BUILD)/warmupctl "$(DESTDIR)$(PREFIX)/bin/warmupctl"
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/warmup/schema" deploy/schema/*.sql
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/warmup" README.md CHANGELOG.md LICENSE \
+		deploy/warmup.conf.example
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" fcgi/warmup.fcgi.8 deploy/warmupctl.8
+
+uninstall:
+	rm -rf "$(DESTDIR)$(PREFIX)/lib/warmup" "$(DESTDIR)$(PREFIX)/bin/warmupctl" \
+		"$(DESTDIR)$(PREFIX)/share/warmup" "$(DESTDIR)$(PREFIX)/share/doc/warmup" \
+		"$(DESTDIR)$(PREFIX)/share/man/man8/warmup.fcgi.8" \
+		"$(DESTDIR)$(PREFIX)/share/man/man8/warmupctl.8"
+
+clean:
+	rm -rf "$(BUILD)"
+
+help:
+	@echo 'make            build/warmup.fcgi and build/warmupctl (deploy/packages build: what that needs)'
+	@echo 'make demo       the same as ./deploy/demo'
+	@echo 'make check      the same as ./tests/run'
+	@echo 'make unit       the unit tests only'
+	@echo 'make install    DESTDIR= PREFIX=/usr/local: programs, schema, manual pages, sample settings'
+	@echo 'make uninstall  takes them away again'
+	@echo 'make clean      removes $$BUILD, by default build'
+	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined'
+
+.DEFAULT_GOAL := all
+.PHONY: all demo check install uninstall clean help

@@ -20,8 +20,9 @@
 #define APPLY_MS       (60 * 60 * 1000) /* an index on a large table takes its time */
 #define ROLE_FILE      "responder_role.sql"
 
-/* Where the files are, seen from the program's own folder: in the source tree, installed. */
-static const char *const places[] = { "../deploy/schema", "../share/warmup/schema" };
+/* Where the files are, seen from the program's own folder: installed, and in the source tree. */
+static const char *const places[] = { "../share/warmup/schema", "../deploy/schema",
+	"../../deploy/schema" };
 
 /* One migration at a time; the number is "warm" in ASCII. */
 #define PROLOGUE                                                                                   \

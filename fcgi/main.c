@@ -28,6 +28,7 @@
 #include <time.h>
 
 #define SHED_TICK_MS 250          /* how often slow peers are looked for */
+#define JOIN_TICK_MS 5            /* and how often while stopping */
 #define STACK_BYTES  (512 * 1024) /* resolver and TLS need under 100 KiB */
 #define ARENAS       2            /* of malloc: more cost memory and gain nothing here */
 
@@ -36,7 +37,8 @@ struct worker {
 	struct connection *connection;
 	const struct config *config;
 	struct db *db;
-	bool warms; /* opens one of the pool's connections ahead of the first request */
+	bool warms;          /* opens one of the pool's connections ahead of the first request */
+	atomic_int *running; /* workers that have not ended */
 	atomic_bool *failed;
 };
 
@@ -149,6 +151,7 @@ run_worker(void *argument)
 	serve_requests(worker, &ctx, &answer);
 	instantly_close(ctx.instantly);
 	answer_free(&answer);
+	atomic_fetch_sub(worker->running, 1);
 	return NULL;
 }
 
@@ -188,10 +191,14 @@ start_workers(struct worker *workers, int count)
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	while (started < count &&
-		pthread_create(
-			&workers[started].thread, &attributes, run_worker, &workers[started]) == 0)
-		started++;
+	for (; started < count; started++) {
+		atomic_fetch_add(workers[started].running, 1);
+		if (pthread_create(&workers[started].thread, &attributes, run_worker,
+			    &workers[started]) == 0)
+			continue;
+		atomic_fetch_sub(workers[started].running, 1);
+		break;
+	}
 	pthread_attr_destroy(&attributes);
 	if (started < count)
 		log_fault(
@@ -199,22 +206,16 @@ start_workers(struct worker *workers, int count)
 	return started;
 }
 
-/* Waits for the workers to end while still shedding peers that would hold them. */
+/* Waits for the workers to end, while still shedding peers that would hold them. */
 static void
-join_workers(struct worker *workers, int count, struct transport *transport)
+join_workers(struct worker *workers, int count, struct transport *transport, atomic_int *running)
 {
-	struct timespec until;
-
-	for (int i = 0; i < count; i++) {
-		do {
-			transport_shed(transport);
-			clock_gettime(CLOCK_MONOTONIC, &until);
-			until.tv_nsec += SHED_TICK_MS * 1000000L;
-			until.tv_sec += until.tv_nsec / 1000000000L;
-			until.tv_nsec %= 1000000000L;
-		} while (pthread_clockjoin_np(workers[i].thread, NULL, CLOCK_MONOTONIC, &until) !=
-			0);
+	while (atomic_load(running) > 0) {
+		transport_shed(transport);
+		clock_sleep_us(JOIN_TICK_MS * CLOCK_US_PER_MS, INT64_MAX);
 	}
+	for (int i = 0; i < count; i++)
+		pthread_join(workers[i].thread, NULL);
 }
 
 /* What the slowest request may take, by the settings. */
@@ -225,15 +226,14 @@ longest_request_ms(const struct config *config)
 }
 
 static int
-serve_fastcgi(const struct config *config, struct worker *workers)
+serve_fastcgi(const struct config *config, struct worker *workers, const sigset_t *waited)
 {
 	struct transport *transport = NULL;
 	struct db *db = NULL;
 	atomic_bool failed = false;
-	sigset_t waited;
+	atomic_int running = 0;
 	int started = 0;
 
-	block_signals(&waited);
 	mallopt(M_ARENA_MAX, ARENAS);
 	if (http_global_init() != ERR_OK ||
 		open_pool(config, config->db_connections, config->db_prepared, &db) != ERR_OK ||
@@ -247,15 +247,16 @@ serve_fastcgi(const struct config *config, struct worker *workers)
 		workers[i].config = config;
 		workers[i].db = db;
 		workers[i].warms = i < config->db_connections;
+		workers[i].running = &running;
 		workers[i].failed = &failed;
 	}
 	started = start_workers(workers, config->workers);
 	if (started > 0)
-		wait_for_stop(transport, &waited);
+		wait_for_stop(transport, waited);
 	else
 		atomic_store(&failed, true);
 	transport_stop(transport);
-	join_workers(workers, started, transport);
+	join_workers(workers, started, transport, &running);
 out:
 	transport_close(transport);
 	db_close(db);
@@ -267,8 +268,11 @@ main(void)
 {
 	struct config config;
 	struct worker *workers;
+	sigset_t waited;
 	int status;
 
+	/* As CGI, too: a server that loses patience must not end us between call and swap. */
+	block_signals(&waited);
 	if (!transport_is_fastcgi()) {
 		if (cgi_is_request())
 			return serve_cgi();
@@ -280,7 +284,7 @@ main(void)
 	if (load_settings(&config) != ERR_OK)
 		return EX_CONFIG;
 	workers = calloc((size_t)config.workers, sizeof(*workers));
-	status = workers != NULL ? serve_fastcgi(&config, workers) : EXIT_FAILURE;
+	status = workers != NULL ? serve_fastcgi(&config, workers, &waited) : EXIT_FAILURE;
 	free(workers);
 	config_wipe(&config);
 	return status;

@@ -49,6 +49,7 @@ struct connection {
 	pthread_t thread;
 	int64_t exchange_since_us; /* since when libfcgi reads or writes; 0 = it does not */
 	bool bound;
+	bool drained; /* nothing of the request is left unread */
 };
 
 struct transport {
@@ -89,7 +90,7 @@ prepare_process(void)
 	if (sigaction(SHED_SIGNAL, &action, NULL) != 0 || flags < 0 ||
 		fcntl(LISTENER, F_SETFL, flags | O_NONBLOCK) != 0)
 		return ERR_IO;
-	/* We read all of a request before we answer: there is nothing to linger for. */
+	/* Where we do linger for a peer's end (connection_send()), 2 seconds are far too long. */
 	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "100", 1);
 	if (FCGX_Init() != 0)
 		return ERR_IO;
@@ -286,8 +287,9 @@ next_descriptor(struct connection *connection, int *fd)
 
 /* Reads the body and drops it; it is kept nowhere. */
 static void
-drain_body(FCGX_Request *fcgx, struct request *request)
+drain_body(struct connection *connection, struct request *request)
 {
+	FCGX_Request *fcgx = &connection->fcgx;
 	char dropped[8192];
 	int64_t received = 0;
 	int got;
@@ -296,8 +298,8 @@ drain_body(FCGX_Request *fcgx, struct request *request)
 		got = FCGX_GetStr(dropped, sizeof(dropped), fcgx->in);
 		received += got;
 	} while (got == (int)sizeof(dropped) && received < REQUEST_DRAIN_MAX);
-	request->body = request_judge_body(
-		request, received, got < (int)sizeof(dropped) && FCGX_GetError(fcgx->in) == 0);
+	connection->drained = got < (int)sizeof(dropped) && FCGX_GetError(fcgx->in) == 0;
+	request->body = request_judge_body(request, received, connection->drained);
 }
 
 enum err
@@ -321,7 +323,7 @@ connection_receive(struct connection *connection, struct request *request)
 	}
 	fcgx->keepConnection = 0;
 	request_read_variables(request, fcgx->envp);
-	drain_body(fcgx, request);
+	drain_body(connection, request);
 	note_exchange(connection, 0);
 	return err;
 }
@@ -335,6 +337,10 @@ connection_send(struct connection *connection, const struct answer *answer)
 	FCGX_PutStr(buf_text(&answer->head), (int)answer->head.len, fcgx->out);
 	if (!answer->head_only)
 		FCGX_PutStr(buf_text(&answer->body), (int)answer->body.len, fcgx->out);
+	/* Closed at once, without waiting for the peer to close first: that is needed only where
+	   unread data would turn our close into a reset. */
+	if (connection->drained)
+		FCGX_Detach(fcgx);
 	FCGX_Finish_r(fcgx);
 	note_exchange(connection, 0);
 }

@@ -1,9 +1,9 @@
 /*
- * db.c: see db.h.  The only file that includes libpq-fe.h.
+ * db.c: see db.h.
  *
  * The pool is a stack of free slots under one mutex: the connection used last is used next, so
  * that as few server processes as possible do the work.  Slots without a connection lie at the
- * bottom.  db_connect.c opens connections; this file hands them out and runs statements on them.
+ * bottom.  db_link.c opens connections and speaks on them; this file hands them out.
  */
 #include "db.h"
 
