@@ -31,7 +31,8 @@ override CFLAGS += -Werror
 endif
 
 # A line a step; the whole commands with V=1.
-run = $(if $(V),,@echo '  $(1)  $@';) $(2)
+quiet = $(findstring s,$(firstword -$(MAKEFLAGS)))
+run = $(if $(V),,@$(if $(quiet),,echo '  $(1)  $@';)) $(2)
 
 SHARED := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
 FCGI   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard fcgi/*.c))

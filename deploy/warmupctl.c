@@ -150,7 +150,7 @@ load_settings(struct config *config)
 static bool
 open_database(const struct config *config, struct db **db)
 {
-	const struct db_options options = { config->database_url, 1, false, NULL, 0 };
+	const struct db_options options = { config->database_url, 1, false, 0, NULL, 0 };
 
 	return db_open(&options, db) == ERR_OK &&
 		db_ping(*db, clock_deadline_us(config->db_timeout_ms)) == ERR_OK;

@@ -77,7 +77,7 @@ static enum err
 open_pool(const struct config *config, int connections, bool prepared, struct db **db)
 {
 	const struct db_options options = { config->database_url, connections, prepared,
-		account_statements, account_statement_count };
+		config->db_timeout_ms, account_statements, account_statement_count };
 
 	return db_open(&options, db);
 }
@@ -271,6 +271,8 @@ main(void)
 	sigset_t waited;
 	int status;
 
+	/* libpq resolves names without a time limit of ours: by default that may take 30 s. */
+	setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	/* As CGI, too: a server that loses patience must not end us between call and swap. */
 	block_signals(&waited);
 	if (!transport_is_fastcgi()) {

@@ -72,14 +72,21 @@ keep(struct ctx *ctx, struct account *fresh)
 	ctx->account = *fresh;
 }
 
-/* Step 6, one try.  Half of the time left, so that a try that hangs leaves time for another. */
+/* Of the limit for step 6, what one try may take: one that hangs leaves time for another. */
+static int64_t
+one_try(const struct ctx *ctx, int64_t deadline_us)
+{
+	return clock_share_us(deadline_us, (ctx->config->db_timeout_ms + 1) / 2);
+}
+
+/* Step 6, one try. */
 static enum swap
 swap_account(struct ctx *ctx, int64_t deadline_us)
 {
 	struct account moved;
 	bool has_row;
 	enum err err = account_swap(ctx->db, ctx->account.id, ctx->account.user_id, &ACCOUNT_STUCK,
-		&ACCOUNT_WARMING, clock_half_us(deadline_us), &has_row, &moved);
+		&ACCOUNT_WARMING, one_try(ctx, deadline_us), &has_row, &moved);
 
 	if (err == ERR_OK && has_row) {
 		keep(ctx, &moved);
@@ -106,7 +113,7 @@ read_account(struct ctx *ctx, int64_t deadline_us)
 {
 	struct account now;
 	enum err err = account_read(
-		ctx->db, ctx->account.id, ctx->account.user_id, clock_half_us(deadline_us), &now);
+		ctx->db, ctx->account.id, ctx->account.user_id, one_try(ctx, deadline_us), &now);
 
 	if (err == ERR_OK) {
 		keep(ctx, &now);

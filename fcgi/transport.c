@@ -60,7 +60,7 @@ struct transport {
 	atomic_bool stopping;
 	pthread_mutex_t lock; /* over the list of what was queued at the stop */
 	int *queued;
-	int queued_count;
+	int queued_count, queued_next;
 	int64_t drain_until_us;
 	struct connection connections[];
 };
@@ -220,15 +220,15 @@ transport_stop(struct transport *transport)
 	(void)written; /* cannot fail: the counter is at zero */
 }
 
-/* One of those that were queued at the stop, last first; -1 when there are no more. */
+/* The next of those that were queued at the stop; -1 when there are no more. */
 static int
 next_queued(struct transport *transport, bool *late)
 {
 	int fd = -1;
 
 	pthread_mutex_lock(&transport->lock);
-	if (transport->queued_count > 0)
-		fd = transport->queued[--transport->queued_count];
+	if (transport->queued_next < transport->queued_count)
+		fd = transport->queued[transport->queued_next++];
 	*late = clock_now_us() > transport->drain_until_us;
 	pthread_mutex_unlock(&transport->lock);
 	return fd;
@@ -238,6 +238,8 @@ next_queued(struct transport *transport, bool *late)
 static enum err
 accept_one(int *fd)
 {
+	static _Atomic int64_t quiet_until_us;
+
 	*fd = accept4(LISTENER, NULL, NULL, SOCK_CLOEXEC);
 	if (*fd >= 0)
 		return ERR_OK;
@@ -250,7 +252,8 @@ accept_one(int *fd)
 	case ENFILE:
 	case ENOBUFS:
 	case ENOMEM:
-		log_fault(LOG_ERROR, "cannot accept: raise the limit on open files", NULL);
+		if (log_is_due(&quiet_until_us))
+			log_fault(LOG_ERROR, "cannot accept: raise the limit on open files", NULL);
 		clock_sleep_us(ACCEPT_PAUSE_MS * CLOCK_US_PER_MS, INT64_MAX);
 		return ERR_OK;
 	default:

@@ -46,11 +46,11 @@ clock_sleep_us(int64_t pause_us, int64_t deadline_us)
 }
 
 int64_t
-clock_half_us(int64_t deadline_us)
+clock_share_us(int64_t deadline_us, int limit_ms)
 {
-	int64_t now = clock_now_us();
+	int64_t share_us = clock_deadline_us(limit_ms);
 
-	return now < deadline_us ? now + (deadline_us - now + 1) / 2 : deadline_us;
+	return share_us < deadline_us ? share_us : deadline_us;
 }
 
 /*

@@ -23,9 +23,9 @@ int clock_left_ms(int64_t deadline_us);
 /* Sleeps for pause_us, but never past the deadline. */
 void clock_sleep_us(int64_t pause_us, int64_t deadline_us);
 
-/* The earlier of the deadline and the point halfway to it: the share of one try, so that a try
-   which hangs leaves time for another one. */
-int64_t clock_half_us(int64_t deadline_us);
+/* The earlier of a deadline and limit_ms from now: the share of one try, so that a try which hangs
+   leaves time for another one. */
+int64_t clock_share_us(int64_t deadline_us, int limit_ms);
 
 /* Writes a wall clock time, in microseconds since 1970, as RFC 3339 in UTC; a fraction only if it
    is not zero.  Gives NULL for a year that RFC 3339 cannot write (before 0001, after 9999). */

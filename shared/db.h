@@ -38,7 +38,9 @@ struct db_param {
 struct db_options {
 	const char *url; /* libpq connection URI or keyword string; must outlive the pool */
 	int connections; /* most to open */
-	bool prepared;   /* prepare the statements on each new connection */
+	bool prepared;   /* prepare the statements on each new connection, and have the server end
+			    what we gave up on after statement_timeout_ms; neither behind a pooler */
+	int statement_timeout_ms;
 	const struct db_statement *statements;
 	size_t statement_count;
 };

@@ -3,7 +3,8 @@
  *
  * No call here blocks: sending, receiving and connecting wait in wait_for(), until a deadline.
  * A connection that missed its deadline is closed without a cancel request, because before
- * libpq 17 sending one blocks; the role's own timeouts end what still runs on the server.
+ * libpq 17 sending one blocks; the server's statement_timeout, set at the start of a connection,
+ * ends what still runs there, or statements given up on could pile up behind a lock.
  */
 #include "db_link.h"
 
@@ -13,7 +14,6 @@
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,11 +78,10 @@ wait_for(PGconn *conn, short events, int64_t deadline_us)
 static void
 log_connect_failure(PGconn *conn, bool late)
 {
-	static _Atomic int64_t quiet_until_us; /* one line a second, or an outage floods the log */
+	static _Atomic int64_t quiet_until_us;
 	const char *password = PQpass(conn), *text = PQerrorMessage(conn);
-	int64_t until = atomic_load(&quiet_until_us), now = clock_now_us();
 
-	if (now < until || !atomic_compare_exchange_strong(&quiet_until_us, &until, now + 1000000))
+	if (!log_is_due(&quiet_until_us))
 		return;
 	if (late)
 		text = "no answer within WARMUP_DB_TIMEOUT_MS";
@@ -215,6 +214,27 @@ prepare(struct db_link *link, const struct db_statement *statement, int64_t dead
 	return err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
 }
 
+/* Has the server end what we gave up on; a limit that the database or the role sets stays. */
+static enum err
+limit_statements(struct db_link *link, int64_t deadline_us)
+{
+	static const char sql[] = "SELECT set_config('statement_timeout', $1, false)"
+				  " WHERE current_setting('statement_timeout') = '0'";
+	const char *values[1];
+	PGresult *result = NULL;
+	char limit[16];
+	bool sound;
+	enum err err;
+
+	snprintf(limit, sizeof(limit), "%d", link->options->statement_timeout_ms);
+	values[0] = limit;
+	if (!PQsendQueryParams(link->conn, sql, 1, NULL, values, NULL, NULL, 0))
+		return ERR_UNAVAILABLE;
+	err = outcome(link->conn, deadline_us, &result, &sound);
+	PQclear(result);
+	return err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
+}
+
 /* Our own encoding and name, whatever the URL says of them; what it does not say, it may. */
 static PGconn *
 start_connecting(const char *url)
@@ -256,11 +276,12 @@ db_link_open(const struct db_options *options, int64_t deadline_us, struct db_li
 	}
 	PQsetNoticeReceiver(link->conn, drop_notice, NULL);
 	PQsetnonblocking(link->conn, 1);
-	for (i = 0; options->prepared && i < options->statement_count; i++) {
+	if (options->prepared)
+		err = limit_statements(link, deadline_us);
+	for (i = 0; err == ERR_OK && options->prepared && i < options->statement_count; i++)
 		err = prepare(link, &options->statements[i], deadline_us);
-		if (err != ERR_OK)
-			goto fail;
-	}
+	if (err != ERR_OK)
+		goto fail;
 	link->prepared = options->prepared;
 	*out = link;
 	return ERR_OK;

@@ -14,6 +14,8 @@
 /* A write to a pipe of up to PIPE_BUF (4096) bytes is never mixed with another process's. */
 #define LINE_MAX_BYTES 4000
 
+#define REPEAT_US INT64_C(1000000) /* between two lines of the same fault */
+
 static const char *const names[LOG_LEVEL_MAX] = {
 	[LOG_DEBUG] = "debug",
 	[LOG_INFO] = "info",
@@ -146,4 +148,13 @@ log_fault(enum log_level level, const char *what, const char *detail)
 	put_optional(&line, "fault", what);
 	put_optional(&line, "detail", detail);
 	end_line(&line);
+}
+
+bool
+log_is_due(_Atomic int64_t *quiet_until_us)
+{
+	int64_t until = atomic_load(quiet_until_us), now = clock_now_us();
+
+	return now >= until &&
+		atomic_compare_exchange_strong(quiet_until_us, &until, now + REPEAT_US);
 }

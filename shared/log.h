@@ -10,6 +10,7 @@
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Everything that is told of a request.  NULL or "" (0 for upstream_status): not known. */
@@ -41,5 +42,9 @@ void log_request(const struct log_request *request, enum log_level level);
 /* A fault: what happened and what to do, both our own fixed words; detail, if not NULL, is a
    short code such as an SQLSTATE or a setting's name. */
 void log_fault(enum log_level level, const char *what, const char *detail);
+
+/* For faults that an outage repeats a thousand times a second: true once a second for each place.
+   *quiet_until_us is the place's own memory, 0 at first. */
+bool log_is_due(_Atomic int64_t *quiet_until_us);
 
 #endif

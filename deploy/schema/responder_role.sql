@@ -20,8 +20,8 @@ $$;
 GRANT SELECT ON accounts, email_domains, api_keys TO warmup_responder;
 GRANT UPDATE (status, warmup_status, updated_at) ON accounts TO warmup_responder;
 
--- The responder gives up on a statement by itself and closes the connection; so that none of its
--- statements then waits for a lock for ever on the server, set these for the login, too (settings
--- are not inherited from a group role):
---     ALTER ROLE warmup SET statement_timeout = '10s';
---     ALTER ROLE warmup SET lock_timeout = '5s';
+-- The responder gives up on a statement by itself and closes the connection; on its connections it
+-- also sets statement_timeout, so that the server does the same. Behind a pooler in transaction mode
+-- (WARMUP_DB_PREPARED=off) it cannot; then set it for the login, because settings are not inherited
+-- from a group role:
+--     ALTER ROLE warmup SET statement_timeout = '5s';
