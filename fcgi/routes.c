@@ -110,8 +110,10 @@ find_route(const struct request *request, char path[PATH_MAX_BYTES + 1], const c
 		route = find(path, id, id_len);
 	if (route == NULL && join(path, "", 0, info))
 		route = find(path, id, id_len);
-	/* A rewrite made SCRIPT_NAME the program's own file: its folder is the mount. */
-	if (route == NULL && last != NULL && join(path, script, (size_t)(last - script), info))
+	/* A rewrite made SCRIPT_NAME the program's own file: its folder is the mount.  Not without
+	   PATH_INFO: then a known path with anything behind it would pass for that path. */
+	if (route == NULL && info[0] != '\0' && last != NULL &&
+		join(path, script, (size_t)(last - script), info))
 		route = find(path, id, id_len);
 	/* Last, and only without PATH_INFO: it is raw, while hosts decide on the decoded path. */
 	if (route == NULL && info[0] == '\0' && request->request_uri != NULL &&
