@@ -17,6 +17,7 @@
 #include "routes.h"
 #include "transport.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,6 +27,7 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SHED_TICK_MS 250          /* how often slow peers are looked for */
 #define JOIN_TICK_MS 5            /* and how often while stopping */
@@ -225,6 +227,19 @@ longest_request_ms(const struct config *config)
 	return 2 * config->db_timeout_ms + config->upstream_timeout_ms + config->job_wait_ms;
 }
 
+/* A standard descriptor that is closed would become a socket of ours, and the log would go there. */
+static void
+fill_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
 static int
 serve_fastcgi(const struct config *config, struct worker *workers, const sigset_t *waited)
 {
@@ -271,6 +286,7 @@ main(void)
 	sigset_t waited;
 	int status;
 
+	fill_standard_descriptors();
 	/* libpq resolves names without a time limit of ours: by default that may take 30 s. */
 	setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 	/* As CGI, too: a server that loses patience must not end us between call and swap. */

@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "decision.h"
 #include "gate.h"
+#include "log.h"
 #include "uuid.h"
 
 #include <string.h>
@@ -159,6 +160,9 @@ move_account(struct ctx *ctx, struct facts *facts)
 		facts->out_of_time = clock_left_ms(deadline_us) == 0;
 	}
 	ctx->db_us += clock_now_us() - start_us;
+	if (facts->swap == SWAP_ALTERED || facts->reread == REREAD_STUCK)
+		log_fault(LOG_ERROR, "a trigger or a policy keeps accounts from moving to warming",
+			NULL);
 	return next.err;
 }
 

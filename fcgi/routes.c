@@ -173,7 +173,8 @@ log_served(const struct ctx *ctx, const struct answer *answer, const char *metho
 		.upstream_status = ctx->upstream.status,
 	};
 
-	log_request(&line, err_info(err)->level);
+	log_request(
+		&line, err == ERR_OK && answer->status >= 500 ? LOG_WARN : err_info(err)->level);
 }
 
 void
@@ -214,10 +215,14 @@ routes_refuse(
 	enum err err, const struct request *request, struct request_ids *ids, struct answer *answer)
 {
 	static const struct ctx nothing;
+	const char *method = known_method(request->method != NULL ? request->method : "");
 
 	answer_reset(answer);
 	request_id_choose(ids, request->request_id, answer->request_id);
+	log_set_request_id(answer->request_id);
 	answer_error(answer, err, &nothing);
-	answer->head_only = request->method != NULL && strcmp(request->method, "HEAD") == 0;
+	answer->head_only = strcmp(method, "HEAD") == 0;
 	answer_finish(answer);
+	log_served(&nothing, answer, method, NULL, clock_now_us(), err);
+	log_set_request_id(NULL);
 }

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -39,7 +40,8 @@
 #define SHED_SIGNAL     (SIGRTMIN + 5) /* ours alone: nobody sends it from outside */
 #define PRESSED_READ_MS 500            /* instead of REQUEST_READ_MS while no worker is idle */
 #define ACCEPT_PAUSE_MS 50             /* out of descriptors or memory: do not spin */
-#define QUEUED_MAX      4096           /* as much as a kernel queues for a listener */
+#define LINGER_MS       200  /* for a peer that still sends to see our answer before our close */
+#define QUEUED_MAX      4096 /* as much as a kernel queues for a listener */
 
 struct connection {
 	struct transport *transport;
@@ -90,8 +92,6 @@ prepare_process(void)
 	if (sigaction(SHED_SIGNAL, &action, NULL) != 0 || flags < 0 ||
 		fcntl(LISTENER, F_SETFL, flags | O_NONBLOCK) != 0)
 		return ERR_IO;
-	/* Where we do linger for a peer's end (connection_send()), 2 seconds are far too long. */
-	setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "100", 1);
 	if (FCGX_Init() != 0)
 		return ERR_IO;
 	signal(SIGPIPE, SIG_IGN); /* libfcgi put its own handler here */
@@ -331,19 +331,37 @@ connection_receive(struct connection *connection, struct request *request)
 	return err;
 }
 
+/* Closes a connection on which more may arrive: closing with unread data is a reset, which over
+   TCP can overtake the answer. */
+static void
+linger(int fd)
+{
+	int64_t deadline_us = clock_deadline_us(LINGER_MS);
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+	char dropped[8192];
+
+	shutdown(fd, SHUT_WR);
+	while (poll(&readable, 1, clock_left_ms(deadline_us)) > 0 &&
+		recv(fd, dropped, sizeof(dropped), MSG_DONTWAIT) > 0)
+		;
+	close(fd);
+}
+
 void
 connection_send(struct connection *connection, const struct answer *answer)
 {
 	FCGX_Request *fcgx = &connection->fcgx;
+	int lingering;
 
 	note_exchange(connection, clock_now_us());
 	FCGX_PutStr(buf_text(&answer->head), (int)answer->head.len, fcgx->out);
 	if (!answer->head_only)
 		FCGX_PutStr(buf_text(&answer->body), (int)answer->body.len, fcgx->out);
-	/* Closed at once, without waiting for the peer to close first: that is needed only where
-	   unread data would turn our close into a reset. */
-	if (connection->drained)
-		FCGX_Detach(fcgx);
+	lingering = connection->drained ? -1 : dup(fcgx->ipcFd);
+	/* libfcgi would wait for the peer to close first; without a limit, if that keeps sending. */
+	FCGX_Detach(fcgx);
 	FCGX_Finish_r(fcgx);
 	note_exchange(connection, 0);
+	if (lingering >= 0)
+		linger(lingering);
 }

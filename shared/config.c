@@ -214,12 +214,15 @@ read_line(
 
 	if (name[0] == '\0' || name[0] == '#' || name[0] == ';')
 		return;
-	if (equals == NULL) {
+	if (equals != NULL) {
+		*equals = '\0';
+		name = trim(name);
+	}
+	/* A blank in the name: `export NAME=value`, which systemd would not read either. */
+	if (equals == NULL || strpbrk(name, " \t") != NULL) {
 		buf_printf(problems, "%s, line %d: not of the form NAME=value\n", file, number);
 		return;
 	}
-	*equals = '\0';
-	name = trim(name);
 	value = trim(equals + 1);
 	row = find_setting(name);
 	if (row < 0) {
@@ -279,6 +282,12 @@ read_file(
 	if (config->file[0] == '\0')
 		return;
 	file = fopen(config->file, "re");
+	if (file == NULL && errno == EACCES && getenv(config_name) == NULL) {
+		/* systemd may have read it for us as root, and all is in the environment. */
+		buf_printf(hints, "%s is not readable for this account and was left out\n",
+			config->file);
+		return;
+	}
 	if (file == NULL || fstat(fileno(file), &status) != 0 || !S_ISREG(status.st_mode)) {
 		buf_printf(problems, "%s: settings file %s cannot be read (%s)\n", config_name,
 			config->file, file == NULL ? strerror(errno) : "not a regular file");

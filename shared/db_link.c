@@ -46,7 +46,8 @@ static const struct sqlstate sqlstates[] = {
 	{ "42P01", ERR_DB_REFUSED, true, "a table is missing: run warmupctl migrate" },
 	{ "42703", ERR_DB_REFUSED, true, "a column is missing: see the list in the manual" },
 	{ "42501", ERR_DB_REFUSED, true,
-		"the database role lacks a privilege: apply deploy/schema/responder_role.sql" },
+		"the database login lacks a privilege: responder_role.sql holds what the responder "
+		"needs, warmupctl wants the tables' owner" },
 	{ "57014", ERR_DB_REFUSED, true, "the database's own statement_timeout ended a statement" },
 	{ "55P03", ERR_DB_REFUSED, true, "the database's own lock_timeout ended a statement" },
 	{ "08", ERR_DB_LOST, false, "the database connection failed" },

@@ -87,8 +87,11 @@ begin_line(struct buf *line, enum log_level level)
 	clock_gettime(CLOCK_REALTIME, &now);
 	buf_init(line, LINE_MAX_BYTES);
 	json_open(line, '{');
-	put_optional(line, "time",
-		clock_format((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, text));
+	/* Always with six digits of the second, so that lines sort as text. */
+	if (clock_format((int64_t)now.tv_sec * 1000000, text) != NULL)
+		snprintf(text + strlen(text) - 1, 9, ".%06uZ",
+			(unsigned)now.tv_nsec / 1000u % 1000000u);
+	put_optional(line, "time", text);
 	put_optional(line, "level", names[level]);
 	put_optional(line, "request_id", current_request_id);
 }
