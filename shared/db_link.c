@@ -215,25 +215,47 @@ prepare(struct db_link *link, const struct db_statement *statement, int64_t dead
 	return err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
 }
 
-/* Has the server end what we gave up on; a limit that the database or the role sets stays. */
+/* Runs a statement that sets up a new connection; its rows mean nothing. */
 static enum err
-limit_statements(struct db_link *link, int64_t deadline_us)
+set_up(struct db_link *link, const char *sql, const char *value, int64_t deadline_us)
 {
-	static const char sql[] = "SELECT set_config('statement_timeout', $1, false)"
-				  " WHERE current_setting('statement_timeout') = '0'";
-	const char *values[1];
 	PGresult *result = NULL;
-	char limit[16];
 	bool sound;
 	enum err err;
 
-	snprintf(limit, sizeof(limit), "%d", link->options->statement_timeout_ms);
-	values[0] = limit;
-	if (!PQsendQueryParams(link->conn, sql, 1, NULL, values, NULL, NULL, 0))
+	if (!PQsendQueryParams(link->conn, sql, 1, NULL, &value, NULL, NULL, 0))
 		return ERR_UNAVAILABLE;
 	err = outcome(link->conn, deadline_us, &result, &sound);
 	PQclear(result);
 	return err == ERR_OK ? ERR_OK : ERR_UNAVAILABLE;
+}
+
+/* All that a new connection needs before its first statement. */
+static enum err
+set_up_all(struct db_link *link, int64_t deadline_us)
+{
+	const struct db_options *options = link->options;
+	const char *encoding = PQparameterStatus(link->conn, "server_encoding");
+	enum err err = ERR_OK;
+	char limit[16];
+	size_t i;
+
+	/* Such a database may hold any bytes, and the server would refuse to send some as UTF-8;
+	   what is not, the JSON writer replaces. */
+	if (encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0)
+		err = set_up(link, "SELECT set_config('client_encoding', $1, false)", encoding,
+			deadline_us);
+	if (err != ERR_OK || !options->prepared)
+		return err;
+	/* Has the server end what we gave up on; a limit that the role or database has stays. */
+	snprintf(limit, sizeof(limit), "%d", options->statement_timeout_ms);
+	err = set_up(link,
+		"SELECT set_config('statement_timeout', $1, false)"
+		" WHERE current_setting('statement_timeout') = '0'",
+		limit, deadline_us);
+	for (i = 0; err == ERR_OK && i < options->statement_count; i++)
+		err = prepare(link, &options->statements[i], deadline_us);
+	return err;
 }
 
 /* Our own encoding and name, whatever the URL says of them; what it does not say, it may. */
@@ -259,7 +281,6 @@ db_link_open(const struct db_options *options, int64_t deadline_us, struct db_li
 {
 	struct db_link *link = calloc(1, sizeof(*link));
 	enum err err;
-	size_t i;
 
 	if (link == NULL)
 		return ERR_UNAVAILABLE;
@@ -277,11 +298,7 @@ db_link_open(const struct db_options *options, int64_t deadline_us, struct db_li
 	}
 	PQsetNoticeReceiver(link->conn, drop_notice, NULL);
 	PQsetnonblocking(link->conn, 1);
-	if (options->prepared)
-		err = limit_statements(link, deadline_us);
-	for (i = 0; err == ERR_OK && options->prepared && i < options->statement_count; i++)
-		err = prepare(link, &options->statements[i], deadline_us);
-	if (err != ERR_OK)
+	if (set_up_all(link, deadline_us) != ERR_OK)
 		goto fail;
 	link->prepared = options->prepared;
 	*out = link;

@@ -7,12 +7,38 @@
 #include <string.h>
 #include <strings.h>
 
-/* One whole JSON object and nothing behind it but white space; else NULL. */
+/*
+ * What cJSON lets pass: bytes that are no UTF-8, control characters in a string or between tokens,
+ * a NUL.  A reply with those was damaged on its way, and a damaged one is no acceptance.
+ */
+static bool
+is_clean(const char *body, size_t len)
+{
+	bool in_string = false;
+	size_t i;
+
+	if (memchr(body, '\0', len) != NULL || !json_utf8_valid(body))
+		return false;
+	for (i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)body[i];
+
+		if (c < ' ' && (in_string || strchr("\t\r\n", c) == NULL))
+			return false;
+		if (in_string && c == '\\')
+			i++;
+		else if (c == '"')
+			in_string = !in_string;
+	}
+	return true;
+}
+
+/* One whole JSON object and nothing behind it but white space; else NULL.  body ends with a NUL,
+   which len does not count. */
 static cJSON *
 parse_object(const char *body, size_t len)
 {
 	const char *end = NULL;
-	cJSON *root = cJSON_ParseWithLengthOpts(body, len, &end, 0);
+	cJSON *root = is_clean(body, len) ? cJSON_ParseWithLengthOpts(body, len, &end, 0) : NULL;
 
 	if (root == NULL)
 		return NULL;

@@ -3,7 +3,7 @@
 -- Not part of `warmupctl migrate`, because making roles is often somebody else's right:
 --     warmupctl migrate --role        or        psql -f responder_role.sql
 -- Then give it to the login that DATABASE_URL names:
---     CREATE ROLE warmup LOGIN PASSWORD '…' IN ROLE warmup_responder;
+--     CREATE ROLE warmup LOGIN PASSWORD 'secret' IN ROLE warmup_responder;
 -- Safe to apply twice.
 
 DO $$
