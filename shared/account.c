@@ -49,6 +49,8 @@ static const struct column columns[] = {
 /* PostgreSQL counts microseconds from 2000-01-01 UTC, with both ends of the range infinite. */
 #define EPOCH_2000_US INT64_C(946684800000000)
 
+#define READ_TRIES 4 /* a server that breaks that many connections in a row is not there */
+
 enum { LOAD, READ, SWAP };
 
 const struct db_statement account_statements[] = {
@@ -193,11 +195,14 @@ static enum err
 read_only(struct db *db, int which, const struct db_param *params, int64_t deadline_us,
 	struct db_result **result)
 {
-	enum err err;
+	enum err err = ERR_DB_AGAIN;
+	int tries;
 
-	do {
+	for (tries = 0; tries < READ_TRIES && clock_left_ms(deadline_us) > 0; tries++) {
 		err = db_run(db, &account_statements[which], params, deadline_us, result);
-	} while ((err == ERR_DB_LOST || err == ERR_DB_AGAIN) && clock_left_ms(deadline_us) > 0);
+		if (err != ERR_DB_LOST && err != ERR_DB_AGAIN)
+			break;
+	}
 	return err;
 }
 
