@@ -107,7 +107,8 @@ key_add_run(const struct tool *tool, const struct options *options)
 	if (options->user == NULL || !is_uuid(options->user))
 		return misused("key add: --user takes the UUID of the key's owner");
 	if (options->name != NULL &&
-		(strlen(options->name) > NAME_MAX_BYTES || !json_utf8_valid(options->name)))
+		(strlen(options->name) > NAME_MAX_BYTES ||
+			!json_utf8_valid(options->name, strlen(options->name))))
 		return misused("key add: --name takes up to 200 bytes of UTF-8");
 	err = api_key_generate(key);
 	if (err == ERR_OK)

@@ -27,7 +27,7 @@ is_usable(const char *address)
 	for (c = address; *c != '\0'; c++)
 		if ((unsigned char)*c <= ' ' || *c == 0x7F)
 			return false;
-	return json_utf8_valid(address);
+	return json_utf8_valid(address, strlen(address));
 }
 
 enum gate

@@ -121,14 +121,8 @@ serve_requests(struct worker *worker, struct ctx *ctx, struct answer *answer)
 	struct request request;
 	enum err err;
 
-	for (;;) {
-		err = connection_receive(worker->connection, &request);
-		if (err == ERR_OK)
-			routes_serve(ctx, &request, &ids, answer);
-		else if (err == ERR_UNAVAILABLE)
-			routes_refuse(err, &request, &ids, answer);
-		else
-			break;
+	while ((err = connection_receive(worker->connection, &request)) == ERR_OK) {
+		routes_serve(ctx, &request, &ids, answer);
 		connection_send(worker->connection, answer);
 	}
 	if (err != ERR_STOPPED) {

@@ -45,6 +45,7 @@ void
 request_read_variables(struct request *request, char *const *variables)
 {
 	memset(request, 0, sizeof(*request));
+	request->answer_by_us = REQUEST_NO_HASTE;
 	for (; variables != NULL && *variables != NULL; variables++)
 		take_variable(request, *variables);
 }

@@ -16,6 +16,8 @@
 #define REQUEST_READ_MS     5000          /* to receive a whole request */
 #define REQUEST_ID_TEXT_MAX 64            /* of a caller's own X-Request-Id */
 
+#define REQUEST_NO_HASTE INT64_MAX
+
 /* Texts live as long as the request; NULL = the server did not set it. */
 struct request {
 	const char *method;
@@ -24,7 +26,8 @@ struct request {
 	const char *redirect_authorization; /* the same after an Apache rewrite */
 	const char *request_id;
 	const char *content_length, *transfer_encoding;
-	enum err body; /* ERR_OK, ERR_BODY_TOO_LARGE or ERR_BODY_INCOMPLETE */
+	int64_t answer_by_us; /* a deadline if the process is stopping, else REQUEST_NO_HASTE */
+	enum err body;        /* ERR_OK, ERR_BODY_TOO_LARGE or ERR_BODY_INCOMPLETE */
 };
 
 /* Picks the variables out of a NULL-terminated array of "NAME=value"; of several with one name

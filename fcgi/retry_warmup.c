@@ -43,7 +43,8 @@ authenticate_and_load(struct ctx *ctx, const struct route_call *call)
 		return err;
 	start_us = clock_now_us();
 	err = account_load(ctx->db, hash, valid_id && request->body == ERR_OK ? call->id : NULL,
-		clock_deadline_us(ctx->config->db_timeout_ms), &ctx->caller, &ctx->account);
+		clock_share_us(request->answer_by_us, ctx->config->db_timeout_ms), &ctx->caller,
+		&ctx->account);
 	ctx->db_us += clock_now_us() - start_us;
 	if (err != ERR_NO_ACCOUNT)
 		return err;
@@ -52,15 +53,26 @@ authenticate_and_load(struct ctx *ctx, const struct route_call *call)
 	return valid_id ? ERR_NO_ACCOUNT : ERR_INVALID_ID;
 }
 
+/* Until when the call may take: its own limit, and if the process is stopping, no longer than leaves
+   the whole time for what comes after it. */
+static int64_t
+call_deadline_us(const struct ctx *ctx, const struct request *request)
+{
+	int after_ms = ctx->config->job_wait_ms + ctx->config->db_timeout_ms;
+
+	return clock_share_us(request->answer_by_us - after_ms * CLOCK_US_PER_MS,
+		ctx->config->upstream_timeout_ms);
+}
+
 /* Step 5. */
 static enum upstream
-call_instantly(struct ctx *ctx)
+call_instantly(struct ctx *ctx, int64_t deadline_us)
 {
 	int64_t start_us = clock_now_us();
 
 	if (ctx->instantly == NULL && instantly_open(ctx->config, &ctx->instantly) != ERR_OK)
 		return UPSTREAM_MAX; /* out of memory: an internal error, and nobody was asked */
-	instantly_enable(ctx->instantly, ctx->account.email_address, &ctx->upstream);
+	instantly_enable(ctx->instantly, ctx->account.email_address, deadline_us, &ctx->upstream);
 	ctx->upstream_us += clock_now_us() - start_us;
 	return ctx->upstream.outcome;
 }
@@ -171,6 +183,7 @@ retry_warmup(struct ctx *ctx, const struct route_call *call, struct answer *answ
 {
 	struct facts facts = { 0 };
 	struct decision next;
+	int64_t deadline_us;
 	enum err err;
 
 	/* 1. authenticate, 2. validate, 3. load */
@@ -185,7 +198,10 @@ retry_warmup(struct ctx *ctx, const struct route_call *call, struct answer *answ
 		return next.err;
 
 	/* 5. call, once: the caller repeats, we do not */
-	facts.upstream = call_instantly(ctx);
+	deadline_us = call_deadline_us(ctx, call->request);
+	if (clock_left_ms(deadline_us) == 0)
+		return ERR_UNAVAILABLE;
+	facts.upstream = call_instantly(ctx, deadline_us);
 	next = decide(&facts);
 	if (next.step != STEP_SWAP)
 		return next.err;

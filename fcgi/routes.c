@@ -140,6 +140,8 @@ dispatch(struct ctx *ctx, const struct request *request, const struct route *rou
 {
 	const struct route_call call = { request, id };
 
+	if (clock_left_ms(request->answer_by_us) == 0)
+		return ERR_UNAVAILABLE; /* the process is stopping, and this one came too late */
 	if (route == NULL)
 		return ERR_NO_ROUTE;
 	if (strcmp(method, "OPTIONS") == 0) {

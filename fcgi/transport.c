@@ -222,14 +222,13 @@ transport_stop(struct transport *transport)
 
 /* The next of those that were queued at the stop; -1 when there are no more. */
 static int
-next_queued(struct transport *transport, bool *late)
+next_queued(struct transport *transport)
 {
 	int fd = -1;
 
 	pthread_mutex_lock(&transport->lock);
 	if (transport->queued_next < transport->queued_count)
 		fd = transport->queued[transport->queued_next++];
-	*late = clock_now_us() > transport->drain_until_us;
 	pthread_mutex_unlock(&transport->lock);
 	return fd;
 }
@@ -262,14 +261,15 @@ accept_one(int *fd)
 	}
 }
 
-/* The next accepted descriptor.  ERR_UNAVAILABLE with one that is late. */
+/* The next accepted descriptor, and by when its request must be answered. */
 static enum err
-next_descriptor(struct connection *connection, int *fd)
+next_descriptor(struct connection *connection, int *fd, int64_t *answer_by_us)
 {
 	struct transport *transport = connection->transport;
 	struct epoll_event event;
-	bool late;
 	enum err err;
+
+	*answer_by_us = REQUEST_NO_HASTE;
 
 	do {
 		if (!atomic_load(&transport->stopping)) {
@@ -278,10 +278,9 @@ next_descriptor(struct connection *connection, int *fd)
 			atomic_fetch_sub(&transport->idle, 1);
 		}
 		if (atomic_load(&transport->stopping)) {
-			*fd = next_queued(transport, &late);
-			if (*fd < 0)
-				return ERR_STOPPED;
-			return late ? ERR_UNAVAILABLE : ERR_OK;
+			*fd = next_queued(transport);
+			*answer_by_us = transport->drain_until_us;
+			return *fd < 0 ? ERR_STOPPED : ERR_OK;
 		}
 		err = accept_one(fd);
 	} while (err == ERR_OK && *fd < 0);
@@ -309,12 +308,13 @@ enum err
 connection_receive(struct connection *connection, struct request *request)
 {
 	FCGX_Request *fcgx = &connection->fcgx;
+	int64_t answer_by_us;
 	enum err err;
 	int fd;
 
 	for (;;) {
-		err = next_descriptor(connection, &fd);
-		if (err != ERR_OK && err != ERR_UNAVAILABLE)
+		err = next_descriptor(connection, &fd, &answer_by_us);
+		if (err != ERR_OK)
 			return err;
 		fcgx->ipcFd = fd;
 		fcgx->keepConnection = 1;
@@ -326,9 +326,10 @@ connection_receive(struct connection *connection, struct request *request)
 	}
 	fcgx->keepConnection = 0;
 	request_read_variables(request, fcgx->envp);
+	request->answer_by_us = answer_by_us;
 	drain_body(connection, request);
 	note_exchange(connection, 0);
-	return err;
+	return ERR_OK;
 }
 
 /* Closes a connection on which more may arrive: closing with unread data is a reset, which over

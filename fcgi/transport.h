@@ -21,8 +21,8 @@ struct connection;
 /* Whether file descriptor 0 is a listening socket, that is: whether this is FastCGI. */
 bool transport_is_fastcgi(void);
 
-/* Before any thread is started.  drain_ms: for how long after a stop queued requests are served;
-   those that come later in the queue are answered 503. */
+/* Before any thread is started.  drain_ms: within that time after a stop all that was queued is to
+   be answered. */
 enum err transport_open(int workers, int drain_ms, struct transport **transport) MUST_CHECK;
 void transport_close(struct transport *transport);
 
@@ -39,9 +39,8 @@ struct connection *transport_connection(struct transport *transport, int worker)
 void connection_bind(struct connection *connection);
 
 /*
- * Waits for a request.  ERR_OK; ERR_UNAVAILABLE: a request, but too late to be worked on, answer
- * it with that err; ERR_STOPPED; ERR_IO: the socket is unusable.  The request's texts live until
- * connection_send().
+ * Waits for a request.  ERR_OK; ERR_STOPPED; ERR_IO: the socket is unusable.  The request's texts
+ * live until connection_send().
  */
 enum err connection_receive(struct connection *connection, struct request *request) MUST_CHECK;
 

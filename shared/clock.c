@@ -2,6 +2,7 @@
 #include "clock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -26,9 +27,12 @@ clock_deadline_us(int limit_ms)
 int
 clock_left_ms(int64_t deadline_us)
 {
-	int64_t left = deadline_us - clock_now_us();
+	int64_t now = clock_now_us(), left_ms;
 
-	return left <= 0 ? 0 : (int)((left + CLOCK_US_PER_MS - 1) / CLOCK_US_PER_MS);
+	if (deadline_us <= now)
+		return 0;
+	left_ms = (deadline_us - now - 1) / CLOCK_US_PER_MS + 1;
+	return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
 }
 
 void

@@ -17,7 +17,8 @@ int64_t clock_now_us(void);
 /* The deadline that lies limit_ms from now. */
 int64_t clock_deadline_us(int limit_ms);
 
-/* Milliseconds until a deadline, rounded up, 0 when it has passed: what poll() takes. */
+/* Milliseconds until a deadline, rounded up, 0 when it has passed, INT_MAX at most: what poll()
+   takes. */
 int clock_left_ms(int64_t deadline_us);
 
 /* Sleeps for pause_us, but never past the deadline. */

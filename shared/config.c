@@ -16,7 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES (CONFIG_DATABASE_URL_MAX + 256)
+#define FILE_MAX_BYTES (64 * 1024)
+#define NAME_SHOWN_MAX 64
 #define WAIT_MAX_MS    600000 /* no web server waits longer than ten minutes */
 #define SYSTEM_FILE    "/etc/warmup/warmup.conf"
 #define USER_FILE      ".config/warmup/warmup.conf"
@@ -72,6 +73,9 @@ static const struct setting settings[] = {
 
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))
 
+static const char name_characters[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+
 /* The file's own name: a setting too, but only of the environment. */
 static const char config_name[] = "WARMUP_CONFIG";
 
@@ -94,12 +98,12 @@ check_key(char *value)
 }
 
 static int
-find_setting(const char *name)
+find_setting(const char *name, size_t len)
 {
 	size_t i;
 
 	for (i = 0; i < SETTINGS; i++)
-		if (strcmp(settings[i].name, name) == 0)
+		if (strncmp(settings[i].name, name, len) == 0 && settings[i].name[len] == '\0')
 			return (int)i;
 	return -1;
 }
@@ -218,15 +222,15 @@ read_line(
 		*equals = '\0';
 		name = trim(name);
 	}
-	/* A blank in the name: `export NAME=value`, which systemd would not read either. */
-	if (equals == NULL || strpbrk(name, " \t") != NULL) {
+	/* Not even the name is told: where the '=' is missing, it holds the value.  `export NAME=value`
+	   is refused, too: systemd would not read it either. */
+	if (equals == NULL || name[strspn(name, name_characters)] != '\0') {
 		buf_printf(problems, "%s, line %d: not of the form NAME=value\n", file, number);
 		return;
 	}
 	value = trim(equals + 1);
-	row = find_setting(name);
+	row = find_setting(name, strlen(name));
 	if (row < 0) {
-		/* Cut: a line that lost its name must not put a secret into the log. */
 		if (is_ours(name))
 			buf_printf(problems, "%.64s: no such setting (%s, line %d)\n", name, file,
 				number);
@@ -270,13 +274,23 @@ choose_file(struct config *config)
 }
 
 static void
+read_lines(char *text, struct file_values *values, const char *file, struct buf *problems)
+{
+	char *line, *next = text;
+	int number = 0;
+
+	while ((line = strsep(&next, "\n")) != NULL)
+		read_line(line, ++number, values, file, problems);
+}
+
+static void
 read_file(
 	struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
 {
-	char line[LINE_MAX_BYTES];
+	char text[FILE_MAX_BYTES];
 	struct stat status;
+	size_t len;
 	FILE *file;
-	int number = 0;
 
 	choose_file(config);
 	if (config->file[0] == '\0')
@@ -298,15 +312,13 @@ read_file(
 	if ((status.st_mode & S_IROTH) != 0)
 		buf_printf(
 			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
-	while (fgets(line, sizeof(line), file) != NULL) {
-		number++;
-		if (strchr(line, '\n') == NULL && !feof(file)) {
-			buf_printf(problems, "%s, line %d: too long\n", config->file, number);
-			break;
-		}
-		read_line(line, number, values, config->file, problems);
-	}
-	explicit_bzero(line, sizeof(line));
+	len = fread(text, 1, sizeof(text) - 1, file);
+	text[len] = '\0';
+	if (len == sizeof(text) - 1 || memchr(text, '\0', len) != NULL)
+		buf_printf(problems, "%s is too long, or no text\n", config->file);
+	else
+		read_lines(text, values, config->file, problems);
+	explicit_bzero(text, sizeof(text));
 	fclose(file);
 }
 
@@ -315,17 +327,14 @@ static void
 check_environment(struct buf *problems)
 {
 	char **entry;
-	char name[65];
 
 	for (entry = environ; entry != NULL && *entry != NULL; entry++) {
 		size_t len = strcspn(*entry, "=");
 
-		if (!is_ours(*entry) || len >= sizeof(name))
-			continue;
-		memcpy(name, *entry, len);
-		name[len] = '\0';
-		if (find_setting(name) < 0 && strcmp(name, config_name) != 0)
-			buf_printf(problems, "%s: no such setting (environment)\n", name);
+		if (is_ours(*entry) && find_setting(*entry, len) < 0 &&
+			(strncmp(*entry, config_name, len) != 0 || config_name[len] != '\0'))
+			buf_printf(problems, "%.*s: no such setting (environment)\n",
+				len < NAME_SHOWN_MAX ? (int)len : NAME_SHOWN_MAX, *entry);
 	}
 }
 
@@ -371,7 +380,7 @@ config_load(struct config *config, unsigned needs, struct buf *problems)
 			free(values.value[i]);
 		}
 	}
-	if (problems->len > 0)
+	if (problems->len > 0 || buf_check(problems) != ERR_OK)
 		err = ERR_CONFIG;
 	buf_puts(problems, buf_text(&hints));
 	buf_free(&hints);

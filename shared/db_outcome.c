@@ -25,6 +25,8 @@ static const struct sqlstate sqlstates[] = {
 		"the database is read-only: name the primary in DATABASE_URL, or add "
 		"target_session_attrs=read-write" },
 	{ "0A000", ERR_DB_AGAIN, false, "a table changed under a prepared statement" },
+	{ "42804", ERR_DB_AGAIN, false, "a column's type changed under a prepared statement" },
+	{ "42883", ERR_DB_AGAIN, false, "a column's type changed under a prepared statement" },
 	{ "26000", ERR_DB_AGAIN, false,
 		"a prepared statement is gone: behind a pooler set WARMUP_DB_PREPARED=off" },
 	{ "42P05", ERR_DB_AGAIN, false,

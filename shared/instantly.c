@@ -179,9 +179,9 @@ judge(struct instantly *instantly, int status, const char *address, int64_t dead
 }
 
 void
-instantly_enable(struct instantly *instantly, const char *address, struct upstream_reply *out)
+instantly_enable(struct instantly *instantly, const char *address, int64_t deadline_us,
+	struct upstream_reply *out)
 {
-	int64_t deadline_us = clock_deadline_us(instantly->config->upstream_timeout_ms);
 	const struct http_reply *reply = &instantly->reply;
 
 	memset(out, 0, sizeof(*out));

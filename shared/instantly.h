@@ -42,9 +42,10 @@ void instantly_close(struct instantly *instantly);
 
 /*
  * Asks for one address: the enable call, then, as its reply demands, the background job or the
- * account's state.  Takes at most upstream_timeout_ms + job_wait_ms.  Repeats nothing.
+ * account's state.  The enable call and the account's state take until the deadline at most, the
+ * job another job_wait_ms.  Repeats nothing.
  */
-void instantly_enable(
-	struct instantly *instantly, const char *address, struct upstream_reply *reply);
+void instantly_enable(struct instantly *instantly, const char *address, int64_t deadline_us,
+	struct upstream_reply *reply);
 
 #endif

@@ -17,7 +17,7 @@ is_clean(const char *body, size_t len)
 	bool in_string = false;
 	size_t i;
 
-	if (memchr(body, '\0', len) != NULL || !json_utf8_valid(body))
+	if (!json_utf8_valid(body, len))
 		return false;
 	for (i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)body[i];
@@ -32,8 +32,7 @@ is_clean(const char *body, size_t len)
 	return true;
 }
 
-/* One whole JSON object and nothing behind it but white space; else NULL.  body ends with a NUL,
-   which len does not count. */
+/* One whole JSON object and nothing behind it but white space; else NULL. */
 static cJSON *
 parse_object(const char *body, size_t len)
 {
@@ -62,8 +61,10 @@ has_error(const cJSON *object)
 {
 	const cJSON *member;
 
-	cJSON_ArrayForEach(member, object) if (member->string != NULL &&
-		strcmp(member->string, "error") == 0 && !cJSON_IsNull(member)) return true;
+	cJSON_ArrayForEach (member, object)
+		if (member->string != NULL && strcmp(member->string, "error") == 0 &&
+			!cJSON_IsNull(member))
+			return true;
 	return false;
 }
 
@@ -78,16 +79,18 @@ failed_for(const cJSON *job, const char *address)
 	const cJSON *data = cJSON_GetObjectItemCaseSensitive(job, "data");
 	const cJSON *count = cJSON_GetObjectItemCaseSensitive(data, "failed_count"), *item;
 	const char *email, *status;
+	bool listed = false;
 
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(data, "processed_emails"))
-	{
+	cJSON_ArrayForEach (item, cJSON_GetObjectItemCaseSensitive(data, "processed_emails")) {
 		email = get_string(item, "email");
 		if (email == NULL || strcasecmp(email, address) != 0)
 			continue;
 		status = get_string(item, "status");
-		return (status != NULL && strcmp(status, "failed") == 0) || has_error(item);
+		if ((status != NULL && strcmp(status, "failed") == 0) || has_error(item))
+			return true;
+		listed = true;
 	}
-	return cJSON_IsNumber(count) && count->valuedouble > 0;
+	return !listed && cJSON_IsNumber(count) && count->valuedouble > 0;
 }
 
 static bool
@@ -107,12 +110,16 @@ job_ended(const cJSON *job, const char *address, bool *failed)
 	return true;
 }
 
+static const char job_id_characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+					"0123456789_-";
+
 static void
 take_job_id(const cJSON *job, char id[JOB_ID_LEN_MAX + 1])
 {
 	const char *text = get_string(job, "id");
 
-	if (text != NULL && strlen(text) <= JOB_ID_LEN_MAX)
+	if (text != NULL && strlen(text) <= JOB_ID_LEN_MAX &&
+		text[strspn(text, job_id_characters)] == '\0')
 		memcpy(id, text, strlen(text) + 1);
 }
 

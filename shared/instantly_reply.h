@@ -1,7 +1,6 @@
 /*
  * instantly_reply.h: reads Instantly's JSON.  Pure: bytes in, a verdict out.  Lenient about
- * members it does not know, strict about what may pass for acceptance.  Bodies end with a NUL
- * behind their len bytes, as those of a buf do.
+ * members it does not know, strict about what may pass for acceptance.
  */
 #ifndef WARMUP_INSTANTLY_REPLY_H
 #define WARMUP_INSTANTLY_REPLY_H

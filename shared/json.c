@@ -35,14 +35,15 @@ json_key(struct buf *buf, const char *key)
 	buf_add(buf, ":", 1);
 }
 
-/* Reads no byte past the terminating NUL: a NUL is no continuation byte. */
 size_t
-json_utf8_length(const char *text)
+json_utf8_length(const char *text, size_t len)
 {
 	const unsigned char *s = (const unsigned char *)text;
 	unsigned char low = 0x80, high = 0xBF; /* allowed range of the second byte */
 	size_t length, i;
 
+	if (len == 0)
+		return 0;
 	if (s[0] < 0x80)
 		return s[0] != 0;
 	if (s[0] >= 0xC2 && s[0] <= 0xDF)
@@ -52,6 +53,8 @@ json_utf8_length(const char *text)
 	else if (s[0] >= 0xF0 && s[0] <= 0xF4)
 		length = 4;
 	else
+		return 0;
+	if (length > len)
 		return 0;
 	if (s[0] == 0xE0)
 		low = 0xA0; /* overlong */
@@ -69,15 +72,15 @@ json_utf8_length(const char *text)
 	return length;
 }
 
-int
-json_utf8_valid(const char *text)
+bool
+json_utf8_valid(const char *text, size_t len)
 {
 	size_t length;
 
-	for (; *text != '\0'; text += length)
-		if ((length = json_utf8_length(text)) == 0)
-			return 0;
-	return 1;
+	for (; len > 0; text += length, len -= length)
+		if ((length = json_utf8_length(text, len)) == 0)
+			return false;
+	return true;
 }
 
 /* Writes the character at text, length bytes long (0: invalid), escaped where it must be. */
@@ -121,7 +124,7 @@ json_text(struct buf *buf, const char *text)
 		text += run;
 		if (*text == '\0')
 			break;
-		length = json_utf8_length(text);
+		length = json_utf8_length(text, strnlen(text, 4));
 		put_character(buf, text, length);
 		text += length != 0 ? length : 1;
 	}

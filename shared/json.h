@@ -9,6 +9,7 @@
 
 #include "buf.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* '{' and '}' or '[' and ']'. */
@@ -25,10 +26,11 @@ void json_int(struct buf *buf, int64_t number);
 void json_null(struct buf *buf);
 void json_bool(struct buf *buf, int value);
 
-/* Length in bytes (1 to 4) of the valid UTF-8 sequence at text, 0 if there is none. */
-size_t json_utf8_length(const char *text);
+/* Length in bytes (1 to 4) of the valid UTF-8 sequence that text[0..len) begins with, 0 if there is
+   none.  A NUL is none. */
+size_t json_utf8_length(const char *text, size_t len);
 
-/* Whether a NUL-terminated text is valid UTF-8 throughout. */
-int json_utf8_valid(const char *text);
+/* Whether text[0..len) is valid UTF-8 throughout, without a NUL. */
+bool json_utf8_valid(const char *text, size_t len);
 
 #endif

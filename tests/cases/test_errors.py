@@ -348,8 +348,9 @@ def test_health_takes_no_other_method(host, method):
     assert_error(answer, 405, "method_not_allowed", NOT_ALLOWED, allow="GET, HEAD, OPTIONS")
 
 
-@pytest.mark.parametrize("path, allow", [(ROUTE.format(ABSENT), "PATCH, OPTIONS"), (ROUTE.format("42"), "PATCH, OPTIONS"),
-                                         ("/healthz", "GET, HEAD, OPTIONS")], ids=["retry", "bad-id", "health"])
+@pytest.mark.parametrize("path, allow", [
+    (ROUTE.format(ABSENT), "PATCH, OPTIONS"), (ROUTE.format("42"), "PATCH, OPTIONS"),
+    ("/healthz", "GET, HEAD, OPTIONS")], ids=["retry", "bad-id", "health"])
 @pytest.mark.parametrize("bearer", ["", "Bearer wrong"], ids=["no-key", "bad-key"])
 def test_options_answers_204_with_allow_and_no_body(host, path, allow, bearer):
     answer = host.request("OPTIONS", path, {"X-Request-Id": "mine", **({"Authorization": bearer} if bearer else {})})

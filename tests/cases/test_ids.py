@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from conftest import ROUTE, WARMING
+from conftest import WARMING
 from test_errors import (INVALID_ID, NO_ROUTE, assert_error, assert_no_account, assert_unauthorized,
                          gateway, module_gateway)  # noqa: F401
 
@@ -40,6 +40,7 @@ REJECTED = {
     **{f"variant-{digit}": f"11111111-1111-4111-{digit}111-111111111111" for digit in "07cCfF"},
     "last-group-11": "11111111-1111-4111-8111-11111111111",
     "last-group-13": "11111111-1111-4111-8111-1111111111111",
+    "hyphen-behind": "11111111-1111-4111-8111-111111111111-",
     "hyphen-moved": "1111111-11111-4111-8111-111111111111",
     "hyphen-for-digit": "1111111--1111-4111-8111-111111111111",
     "digit-for-hyphen": "1111111111111-4111-8111-111111111111",

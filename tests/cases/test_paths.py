@@ -204,9 +204,9 @@ def test_below_a_mount_of_lighttpd(build, run_folder, world, mount, path):
 
 # --- what must not matter ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-c", "/etc/passwd"], ["-s"], ["--version"], ["-"], ["--"], ["check"],
-                                       ["migrate", "--role"], ["%s%n"], [""] * 3, ["x" * 100_000]],
-                         ids=lambda arguments: "_".join(arguments)[:20] or "empty")
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["-c", "/etc/passwd"], ["-s"], ["--version"], ["-"], ["--"], ["check"], ["migrate", "--role"], ["%s%n"],
+    [""] * 3, ["x" * 100_000]], ids=lambda arguments: "_".join(arguments)[:20] or "empty")
 def test_command_line_is_never_read(build, run_folder, world, arguments):
     """As CGI, some servers make arguments out of a query."""
     cgi = Gateway("cgi", build / "warmup.fcgi", run_folder, world.settings())
@@ -241,9 +241,9 @@ def test_first_of_several_with_one_name_counts(gateway, world, pairs, status):  
 
 def test_names_that_only_begin_alike_are_others(gateway, world):  # noqa: F811
     answer = patch(gateway, world.key, {
-        "PATH_INFO": PATH, "PATH_INFO_": "/nowhere", "PATH_INF": "/nowhere", "SCRIPT_NAME_": "/x", "REQUEST_METHOD_": "GET",
-        "REQUEST_METHO": "GET", "CONTENT_LENGTH_": "-1", "CONTENT_LENGT": "-1", "path_info": "/nowhere",
-        "HTTP_X_REQUEST_ID_": "mine", "HTTP_X_REQUEST": "mine"})
+        "PATH_INFO": PATH, "PATH_INFO_": "/nowhere", "PATH_INF": "/nowhere", "SCRIPT_NAME_": "/x",
+        "REQUEST_METHOD_": "GET", "REQUEST_METHO": "GET", "CONTENT_LENGTH_": "-1", "CONTENT_LENGT": "-1",
+        "path_info": "/nowhere", "HTTP_X_REQUEST_ID_": "mine", "HTTP_X_REQUEST": "mine"})
     assert_no_account(answer)
     assert UUID4.fullmatch(answer.headers["x-request-id"])
 
@@ -314,8 +314,8 @@ def test_proxy_listener_would_see_a_call(listener):
     assert listener.seen == [b"CONNECT"]
 
 
-PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY", "CURL_PROXY", "socks_proxy",
-           "PROXY", "ftp_proxy")
+PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY", "CURL_PROXY",
+           "socks_proxy", "PROXY", "ftp_proxy")
 
 
 @pytest.mark.parametrize("kind", ["cgi", "fastcgi"])
