@@ -1,5 +1,5 @@
 /*
- * db_link.c: see db_link.h.  With db_outcome.c the only file that includes libpq-fe.h.
+ * db_link.c: see db_link.h.  Prepares and runs statements on one connection.
  *
  * No call here blocks: sending, receiving and connecting wait in db_outcome_poll(), until a deadline.
  * A connection that missed its deadline is closed without a cancel request, because before
@@ -9,6 +9,7 @@
 #include "db_link.h"
 
 #include "clock.h"
+#include "db_connect.h"
 #include "db_outcome.h"
 #include "log.h"
 
@@ -23,41 +24,6 @@ struct db_link {
 	bool prepared;
 	const struct db_options *options;
 };
-
-/* The server's words on a failed connect are an operator's best help; they name host, user and
-   database, but should they ever quote the password, they are dropped. */
-static void
-log_connect_failure(PGconn *conn, bool late)
-{
-	static _Atomic int64_t quiet_until_us;
-	const char *password = PQpass(conn), *text = PQerrorMessage(conn);
-
-	if (!log_is_due(&quiet_until_us))
-		return;
-	if (late)
-		text = "no answer within WARMUP_DB_TIMEOUT_MS";
-	else if (password != NULL && password[0] != '\0' && strstr(text, password) != NULL)
-		text = "(the server's text is withheld: it quotes the password)";
-	log_fault(LOG_ERROR, "cannot connect to the database: check DATABASE_URL and the server",
-		text);
-}
-
-static enum err
-connect_within(PGconn *conn, int64_t deadline_us)
-{
-	PostgresPollingStatusType next =
-		PGRES_POLLING_WRITING; /* libpq's rule for the first wait */
-
-	while (next != PGRES_POLLING_OK) {
-		if (next == PGRES_POLLING_FAILED)
-			return ERR_UNAVAILABLE;
-		if (db_outcome_poll(conn, next == PGRES_POLLING_READING ? POLLIN : POLLOUT,
-			    deadline_us) != ERR_OK)
-			return ERR_DB_LOST;
-		next = PQconnectPoll(conn);
-	}
-	return ERR_OK;
-}
 
 static enum err
 prepare(struct db_link *link, const struct db_statement *statement, int64_t deadline_us)
@@ -116,17 +82,6 @@ set_up_all(struct db_link *link, int64_t deadline_us)
 	return err;
 }
 
-/* Our own encoding and name, whatever the URL says of them; what it does not say, it may. */
-static PGconn *
-start_connecting(const char *url)
-{
-	const char *const keywords[] = { "dbname", "client_encoding", "fallback_application_name",
-		NULL };
-	const char *const values[] = { url, "UTF8", "warmup", NULL };
-
-	return PQconnectStartParams(keywords, values, 1);
-}
-
 static void
 drop_notice(void *unused, const PGresult *notice)
 {
@@ -138,22 +93,13 @@ enum err
 db_link_open(const struct db_options *options, int64_t deadline_us, struct db_link **out)
 {
 	struct db_link *link = calloc(1, sizeof(*link));
-	enum err err;
 
 	if (link == NULL)
 		return ERR_UNAVAILABLE;
 	link->options = options;
-	link->conn = start_connecting(options->url);
-	if (link->conn == NULL) {
-		free(link);
-		return ERR_UNAVAILABLE;
-	}
-	err = PQstatus(link->conn) == CONNECTION_BAD ? ERR_UNAVAILABLE :
-						       connect_within(link->conn, deadline_us);
-	if (err != ERR_OK) {
-		log_connect_failure(link->conn, err == ERR_DB_LOST);
+	link->conn = db_connect(options->url, deadline_us);
+	if (link->conn == NULL)
 		goto fail;
-	}
 	PQsetNoticeReceiver(link->conn, drop_notice, NULL);
 	PQsetnonblocking(link->conn, 1);
 	if (set_up_all(link, deadline_us) != ERR_OK)
@@ -238,18 +184,4 @@ db_link_script(struct db_link *link, const char *sql, int64_t deadline_us, char 
 			result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(link->conn));
 	PQclear(result);
 	return err;
-}
-
-enum err
-db_url_check(char *url)
-{
-	char *message = NULL;
-	PQconninfoOption *options = PQconninfoParse(url, &message);
-
-	/* libpq's message quotes the string, password and all: dropped. */
-	PQfreemem(message);
-	if (options == NULL)
-		return ERR_CONFIG;
-	PQconninfoFree(options);
-	return ERR_OK;
 }
