@@ -7,15 +7,47 @@
 #include <string.h>
 #include <strings.h>
 
+static size_t
+count_digits(const char *text, size_t len)
+{
+	size_t count = 0;
+
+	while (count < len && text[count] >= '0' && text[count] <= '9')
+		count++;
+	return count;
+}
+
+/* Length of the number that text[0..len) begins with, 0 if JSON has no such number. */
+static size_t
+number_length(const char *text, size_t len)
+{
+	size_t at = text[0] == '-', digits = count_digits(text + at, len - at);
+
+	if (digits == 0 || (digits > 1 && text[at] == '0'))
+		return 0;
+	at += digits;
+	if (at < len && text[at] == '.') {
+		digits = count_digits(text + at + 1, len - at - 1);
+		at += 1 + digits;
+	}
+	if (digits > 0 && at < len && (text[at] == 'e' || text[at] == 'E')) {
+		at += 1 + (at + 1 < len && (text[at + 1] == '+' || text[at + 1] == '-'));
+		digits = count_digits(text + at, len - at);
+		at += digits;
+	}
+	return digits > 0 ? at : 0;
+}
+
 /*
  * What cJSON lets pass: bytes that are no UTF-8, control characters in a string or between tokens,
- * a NUL.  A reply with those was damaged on its way, and a damaged one is no acceptance.
+ * a NUL, numbers like 01 and 1.  A reply with those was damaged on its way, and a damaged one is no
+ * acceptance.
  */
 static bool
 is_clean(const char *body, size_t len)
 {
 	bool in_string = false;
-	size_t i;
+	size_t i, number;
 
 	if (!json_utf8_valid(body, len))
 		return false;
@@ -24,10 +56,16 @@ is_clean(const char *body, size_t len)
 
 		if (c < ' ' && (in_string || strchr("\t\r\n", c) == NULL))
 			return false;
-		if (in_string && c == '\\')
+		if (in_string && c == '\\') {
 			i++;
-		else if (c == '"')
+		} else if (c == '"') {
 			in_string = !in_string;
+		} else if (!in_string && (c == '-' || (c >= '0' && c <= '9'))) {
+			number = number_length(body + i, len - i);
+			if (number == 0)
+				return false;
+			i += number - 1;
+		}
 	}
 	return true;
 }

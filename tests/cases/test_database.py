@@ -247,7 +247,7 @@ def end_connections(world):
     """As an administrator, or a server that is restarted, ends all of the responder's."""
     ended = world.execute("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
                           " WHERE datname = current_database() AND usename = 'warmup'")
-    wait_for(lambda: not world.execute("SELECT FROM pg_stat_activity WHERE pid = ANY(%s)", [pid for pid, _ in ended]))
+    wait_for(lambda: not world.execute("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", [pid for pid, _ in ended]))
 
 
 def responders(world):
@@ -439,10 +439,66 @@ def test_several_silent_servers_together_have_one_limit(serve, world):
     check_left_alone(world, account)
 
 
-def test_of_several_servers_the_one_that_is_there_serves(serve, world):
+# Ways to name servers; {dead} is a port where nobody listens, {port} the right one.
+SERVERS = {
+    "uri": "postgresql://warmup:{quoted}@127.0.0.1:{dead},127.0.0.1:{port}/{name}",
+    "uri-last-dead": "postgresql://warmup:{quoted}@127.0.0.1:{port},127.0.0.1:{dead}/{name}",
+    "postgres-uri": "postgres://warmup:{quoted}@127.0.0.1:{port}/{name}?sslmode=disable&application_name=warmup",
+    "parameters-of-the-uri": "postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={dead},{port}&user=warmup&password={quoted}",
+    "keywords": "host=127.0.0.1 port={port} user=warmup dbname={name} password='{escaped}'",
+    "keywords-two-ports": "host=127.0.0.1,127.0.0.1 port={dead},{port} user=warmup dbname={name} password='{escaped}'",
+    "keywords-one-port": "host=127.0.0.9,127.0.0.1 port={port} user=warmup dbname={name} password='{escaped}'",
+    "addresses": "hostaddr=127.0.0.1,127.0.0.1 port={dead},{port} user=warmup dbname={name} password='{escaped}'",
+    "names-and-addresses": "host=one.invalid,two.invalid hostaddr=127.0.0.1,127.0.0.1 port={dead},{port} user=warmup"
+                           " dbname={name} password='{escaped}'",
+    "twenty": "host=" + "127.0.0.1," * 19 + "127.0.0.1 port=" + "{dead}," * 19 + "{port} user=warmup dbname={name}"
+              " password='{escaped}' connect_timeout=1",
+}
+
+
+@pytest.mark.parametrize("form", SERVERS)
+def test_of_several_servers_the_one_that_is_there_serves(build, world, form):
     account = world.add_account()
-    url = world.settings()["DATABASE_URL"].replace("@127.0.0.1", f"@127.0.0.1:{stack.free_port()},127.0.0.1")
-    check_moved(world, account, world.retry(serve(world, DATABASE_URL=url, **QUICK), account))
+    url = SERVERS[form].format(dead=stack.free_port(), port=world.postgres.port, name=world.name,
+                               quoted=urllib.parse.quote(DATABASE_PASSWORD, safe=""),
+                               escaped=DATABASE_PASSWORD.replace("'", "\\'"))
+    host = Cgi(build / "warmup.fcgi", world.settings(DATABASE_URL=url, **QUICK))
+    check_moved(world, account, world.retry(host, account))
+    check_log(host, world.secrets)
+
+
+@contextlib.contextmanager
+def read_only(world):
+    """For the responder, as a standby or a former primary is."""
+    world.execute("ALTER ROLE warmup SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        world.execute("ALTER ROLE warmup RESET default_transaction_read_only")
+
+
+def test_of_several_servers_the_one_that_can_be_written_serves(serve, world, own):
+    account = world.add_account()
+    if not own.execute("SELECT 1 FROM pg_database WHERE datname = %s", world.name):
+        own.postgres.create_database(world.name)
+    url = world.settings()["DATABASE_URL"].replace("@127.0.0.1", f"@127.0.0.1:{own.postgres.port},127.0.0.1")
+    with read_only(own):
+        host = serve(world, DATABASE_URL=url + "?target_session_attrs=read-write", **QUICK)
+        check_moved(world, account, world.retry(host, account))
+
+
+def test_only_server_serves_as_soon_as_it_can_be_written(serve, own):
+    account = own.add_account()
+    url = own.settings()["DATABASE_URL"] + "?target_session_attrs=read-write"
+    host = serve(own, DATABASE_URL=url, WARMUP_DB_TIMEOUT_MS=1000, **QUICK)
+    with read_only(own):
+        time.sleep(0.1)  # until the connections ahead of the first request are there
+        end_connections(own)
+        answer, took = timed(own.retry, host, account)
+        check_unavailable(answer)
+        assert took < 1 + SLACK
+        check_left_alone(own, account)
+    check_moved(own, account, own.retry(host, account))
 
 
 @pytest.mark.parametrize("serve", ["cgi"], indirect=True)

@@ -425,7 +425,7 @@ def test_stopped_server_process_is_given_up_and_moves_nothing_later(serve, world
     finally:
         if stopped:
             stack.os.kill(stopped, signal.SIGCONT)
-    wait_for(lambda: not world.execute("SELECT FROM pg_stat_activity WHERE pid = %s", stopped))
+    wait_for(lambda: not world.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", stopped))
     assert moves(world, account) == [(STUCK, WARMING)]
 
 
