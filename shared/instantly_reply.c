@@ -31,7 +31,9 @@ number_length(const char *text, size_t len)
 		at += 1 + digits;
 	}
 	if (digits > 0 && at < len && (text[at] == 'e' || text[at] == 'E')) {
-		at += 1 + (at + 1 < len && (text[at + 1] == '+' || text[at + 1] == '-'));
+		at++;
+		if (at < len && (text[at] == '+' || text[at] == '-'))
+			at++;
 		digits = count_digits(text + at, len - at);
 		at += digits;
 	}
