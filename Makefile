@@ -60,8 +60,8 @@ check:
 	./tests/run
 
 install: all
-	install -D -m 755 $(BUILD)/warmup.fcgi "$(DESTDIR)$(PREFIX)/lib/warmup/warmup.fcgi"
-	install -D -m 755 $(BUILD)/warmupctl "$(DESTDIR)$(PREFIX)/bin/warmupctl"
+	install -D -m 755 "$(BUILD)/warmup.fcgi" "$(DESTDIR)$(PREFIX)/lib/warmup/warmup.fcgi"
+	install -D -m 755 "$(BUILD)/warmupctl" "$(DESTDIR)$(PREFIX)/bin/warmupctl"
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/warmup/schema" deploy/schema/*.sql
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/warmup" README.md CHANGELOG.md LICENSE \
 		deploy/warmup.conf.example

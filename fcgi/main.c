@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -234,6 +235,18 @@ fill_standard_descriptors(void)
 		close(fd);
 }
 
+/* A worker needs up to six descriptors; the usual soft limit of 1024 is for programs with select(). */
+static void
+raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 static int
 serve_fastcgi(const struct config *config, struct worker *workers, const sigset_t *waited)
 {
@@ -243,11 +256,14 @@ serve_fastcgi(const struct config *config, struct worker *workers, const sigset_
 	atomic_int running = 0;
 	int started = 0;
 
+	raise_descriptor_limit();
 	mallopt(M_ARENA_MAX, ARENAS);
 	if (http_global_init() != ERR_OK ||
 		open_pool(config, config->db_connections, config->db_prepared, &db) != ERR_OK ||
 		transport_open(config->workers, longest_request_ms(config), &transport) != ERR_OK) {
-		log_fault(LOG_ERROR, "cannot start: out of memory or descriptors", NULL);
+		log_fault(LOG_ERROR,
+			"cannot start: lower WARMUP_WORKERS or raise the limit on open files",
+			NULL);
 		atomic_store(&failed, true);
 		goto out;
 	}

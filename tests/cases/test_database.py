@@ -565,6 +565,8 @@ def test_one_open_connection_serves_all_while_the_server_grants_no_more(responde
     own.execute("ALTER ROLE warmup CONNECTION LIMIT 1")
     try:
         server = responder(own, WARMUP_WORKERS=8, WARMUP_DB_CONNECTIONS=8, **QUICK)
+        # Of several that come at the same time PostgreSQL may refuse all: until there is one, there is none.
+        wait_for(lambda: Raw(server).request("GET", "/healthz").status == 200)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda account: own.retry(Raw(server), account), accounts))
         for account, answer in zip(accounts, answers):

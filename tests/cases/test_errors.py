@@ -81,6 +81,12 @@ class Repeated(dict):
     def items(self):
         return self.pairs
 
+    def keys(self):  # what Python 3.13 starts a process with
+        return [name for name, _ in self.pairs]
+
+    def values(self):
+        return [value for _, value in self.pairs]
+
 
 class Gateway:
     """Hands exactly these variables, and this standard input, to the program: as CGI or as FastCGI."""

@@ -69,7 +69,7 @@ def test_idle_workers_end_at_once_every_time(build, world, listener):
     slowest = 0
     for i in range(50):
         with Spawned(listener.folder / str(i), build, settings, listener) as server:
-            wait_for(lambda: threads(server) == 33)
+            wait_for(lambda: threads(server) >= 33)
             if i % 5 == 0:
                 assert Raw(listener).request("GET", "/healthz").status == 200
             wait_for(lambda: asleep(server))
@@ -140,7 +140,7 @@ def test_request_that_still_arrives_is_answered_before_the_end(responder, world,
     data = opening(world, account, 5) + stack.fcgi_stream(stack.FCGI_STDIN, b"{   }")
     with stack.fcgi_connect(server.socket_path) as peer:
         peer.sendall(data[:20])
-        wait_for(lambda: threads(server) == 3)
+        wait_for(lambda: threads(server) >= 3)
         time.sleep(0.1)
         server.process.send(signal.SIGTERM)
         time.sleep(0.1)
@@ -196,7 +196,7 @@ def test_stop_with_silent_peers_is_bounded(responder, world):
     with contextlib.ExitStack() as peers:
         for _ in range(6):
             peers.enter_context(stack.fcgi_connect(server.socket_path))
-        wait_for(lambda: threads(server) == 5)
+        wait_for(lambda: threads(server) >= 5)
         time.sleep(0.1)
         server.process.send(signal.SIGTERM)
         assert ended(server, 4) == 0
@@ -208,11 +208,11 @@ def test_stop_under_load_loses_no_answer(build, world, listener):
     accounts = [world.add_account() for _ in range(120)]
     with contextlib.ExitStack() as servers, ThreadPoolExecutor(12) as pool:
         server = servers.enter_context(Spawned(listener.folder / "0", build, settings, listener))
-        wait_for(lambda: threads(server) == 5)
+        wait_for(lambda: threads(server) >= 5)
         answers = [pool.submit(world.retry, Raw(listener), account) for account in accounts]
         for i in range(1, 6):
             successor = servers.enter_context(Spawned(listener.folder / str(i), build, settings, listener))
-            wait_for(lambda successor=successor: threads(successor) == 5)
+            wait_for(lambda successor=successor: threads(successor) >= 5)
             server.process.send(signal.SIGTERM)
             assert ended(server, 10) == 0
             server = successor
