@@ -318,6 +318,9 @@ connection_receive(struct connection *connection, struct request *request)
 			return err;
 		fcgx->ipcFd = fd;
 		fcgx->keepConnection = 1;
+		/* Or libfcgi's close would wait for the peer to close first: 2 seconds for a silent
+		   one, without a limit for one that keeps sending. */
+		FCGX_Detach(fcgx);
 		note_exchange(connection, clock_now_us());
 		if (FCGX_Accept_r(fcgx) == 0)
 			break;
@@ -342,7 +345,8 @@ linger(int fd)
 	char dropped[8192];
 
 	shutdown(fd, SHUT_WR);
-	while (poll(&readable, 1, clock_left_ms(deadline_us)) > 0 &&
+	while (clock_left_ms(deadline_us) > 0 &&
+		poll(&readable, 1, clock_left_ms(deadline_us)) > 0 &&
 		recv(fd, dropped, sizeof(dropped), MSG_DONTWAIT) > 0)
 		;
 	close(fd);
@@ -359,8 +363,6 @@ connection_send(struct connection *connection, const struct answer *answer)
 	if (!answer->head_only)
 		FCGX_PutStr(buf_text(&answer->body), (int)answer->body.len, fcgx->out);
 	lingering = connection->drained ? -1 : dup(fcgx->ipcFd);
-	/* libfcgi would wait for the peer to close first; without a limit, if that keeps sending. */
-	FCGX_Detach(fcgx);
 	FCGX_Finish_r(fcgx);
 	note_exchange(connection, 0);
 	if (lingering >= 0)

@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import STUCK, WARMING, wait_for
-from test_database import QUICK, responders
+from test_database import QUICK, responders, scratch_world
 from test_swap import AUDIT, moves
 from test_transport import Raw
 
 BANNED = ("error", "banned")
 
 
-@pytest.fixture
-def audited_world(fresh_world):
-    fresh_world.execute(AUDIT)
-    return fresh_world
+@pytest.fixture(scope="module")
+def audited_world(postgres, template, sandbox):
+    with scratch_world(postgres, template, sandbox) as world:
+        world.execute(AUDIT)
+        yield world
 
 
 def at_once(count, function, *lists):
@@ -47,6 +48,7 @@ def check_one_winner(world, account, answers):
 @pytest.mark.parametrize("connections", [8, 2, 1])
 def test_hundred_retries_of_one_account_move_it_once(responder, audited_world, connections):
     world = audited_world
+    wait_for(lambda: responders(world) == 0)  # those of the case before
     server = responder(world, WARMUP_WORKERS=32, WARMUP_DB_CONNECTIONS=connections, **QUICK)
     account = world.add_account()
     hold = world.sandbox.hold(world.address(account))
@@ -82,6 +84,7 @@ def test_twenty_cgi_processes_move_an_account_once(serve, audited_world):
 @pytest.mark.parametrize("serve", ["fastcgi"], indirect=True)
 def test_several_processes_behind_one_server_move_an_account_once(serve, audited_world):
     world = audited_world
+    wait_for(lambda: responders(world) == 0)
     host = serve(world, fcgi_options={"max_procs": 3}, WARMUP_WORKERS=8, WARMUP_DB_CONNECTIONS=2, **QUICK)
     wait_for(lambda: len(host.server.responder_pids()) == 3)
     for _ in range(5):

@@ -39,6 +39,16 @@ def private_world(folder, build, sandbox, settings=None):
         world.connection.close()
 
 
+@contextlib.contextmanager
+def scratch_world(postgres, template, sandbox):
+    """A World on a database of its own, for all cases of a file."""
+    name = "scratch_" + stack.secrets.token_hex(4)
+    postgres.create_database(name, template)
+    world = World(postgres, name, sandbox)
+    yield world
+    world.connection.close()
+
+
 def start_again(world):
     world.postgres.start()
     world.connection.close()
@@ -48,6 +58,13 @@ def start_again(world):
 @pytest.fixture(scope="module")
 def own(run_folder, build, sandbox):
     with private_world(run_folder / "postgres-database", build, sandbox, {"max_connections": 16, "synchronous_commit": "on"}) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def scratch(postgres, template, sandbox):
+    """A database to break, by those who mend it again."""
+    with scratch_world(postgres, template, sandbox) as world:
         yield world
 
 
@@ -290,8 +307,8 @@ def test_connections_ended_while_idle_cost_no_request(responder, world):
     assert responders(world) <= 4
 
 
-def test_connection_ended_while_the_account_is_read_is_replaced(serve, fresh_world):
-    world = fresh_world
+def test_connection_ended_while_the_account_is_read_is_replaced(serve, scratch):
+    world = scratch
     host, account = serve(world, WARMUP_DB_CONNECTIONS=1, **QUICK), world.add_account()
     assert host.request("GET", "/healthz").status == 200
     with session(world) as other, ThreadPoolExecutor(1) as pool:
@@ -388,8 +405,8 @@ def test_open_connections_go_on_while_the_server_takes_no_new_ones(responder, ow
         own.postgres.resume()
 
 
-def test_stopped_server_process_answers_503_within_the_limit_and_is_discarded(serve, fresh_world):
-    world = fresh_world
+def test_stopped_server_process_answers_503_within_the_limit_and_is_discarded(serve, scratch):
+    world = scratch
     host = serve(world, WARMUP_DB_TIMEOUT_MS=700, WARMUP_DB_CONNECTIONS=1, **QUICK)
     first, second = world.add_account(), world.add_account()
     assert host.request("GET", "/healthz").status == 200
@@ -596,19 +613,19 @@ REFUSALS = {
 
 
 @pytest.fixture
-def other_role(fresh_world):
+def other_role(scratch):
     """A role of the case's own with the responder's rights: those of the shared one must not be touched."""
     password = "pw-" + stack.secrets.token_hex(12)
     role = "role_" + stack.secrets.token_hex(4)
-    fresh_world.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}' IN ROLE warmup_responder")
-    fresh_world.secrets.append(password)
-    yield {"role": role, "password": password, "database": fresh_world.name}
-    fresh_world.execute(f"DROP ROLE {role}")
+    scratch.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}' IN ROLE warmup_responder")
+    scratch.secrets.append(password)
+    yield {"role": role, "password": password, "database": scratch.name}
+    scratch.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_refusal_answers_503_with_one_clear_line_until_it_is_mended(responder, build, fresh_world, other_role, what):
-    world, (named, break_it, mend_it) = fresh_world, REFUSALS[what]
+def test_refusal_answers_503_with_one_clear_line_until_it_is_mended(responder, build, scratch, other_role, what):
+    world, (named, break_it, mend_it) = scratch, REFUSALS[what]
     account = world.add_account()
     settings = {"DATABASE_URL": world.postgres.url(world.name, other_role["role"], other_role["password"]), **QUICK}
     world.execute(break_it.format(**other_role))
@@ -630,16 +647,18 @@ def test_refusal_answers_503_with_one_clear_line_until_it_is_mended(responder, b
     assert server.stop()
 
 
-def test_statement_timeout_of_the_database_answers_503(serve, fresh_world):
-    world = fresh_world
+def test_statement_timeout_of_the_database_answers_503(serve, scratch):
+    world = scratch
     world.execute(f"ALTER DATABASE {world.name} SET statement_timeout = '150ms'")
-    host, account = serve(world, **QUICK), world.add_account()
+    host, account = serve(world, WARMUP_DB_CONNECTIONS=1, **QUICK), world.add_account()
+    assert host.request("GET", "/healthz").status == 200
     with session(world) as other:
         other.execute("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
         answer, took = timed(world.retry, host, account)
         check_unavailable(answer)
         assert took < 0.15 + SLACK
         assert "57014" in host.log()
+    world.execute(f"ALTER DATABASE {world.name} RESET statement_timeout")
     check_moved(world, account, world.retry(host, account))
 
 
@@ -696,36 +715,44 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("table", TWICE)
-def test_two_rows_for_one_id_answer_500(responder, build, fresh_world, table):
-    world = fresh_world
-    account = world.add_account(domain_id=world.add_domain())
-    address = world.address(account)
+@contextlib.contextmanager
+def instead_of(world, table, kind, query):
+    """Something else in a table's place, made from what it holds, the table itself being {table}_t."""
     world.execute(f"ALTER TABLE {table} RENAME TO {table}_t")
-    # The accounts are a table, because they are also written.
-    world.execute(f"CREATE {'TABLE' if table == 'accounts' else 'VIEW'} {table} AS {TWICE[table]}")
+    world.execute(f"CREATE {kind} {table} AS {query}")
     world.execute(f"GRANT SELECT, UPDATE ON {table} TO warmup_responder")
-    for host in (Raw(responder(world, **QUICK)), Cgi(build / "warmup.fcgi", world.settings(**QUICK))):
-        answer = world.retry(host, account)
-        assert (answer.status, answer.error["code"]) == (500, "internal_error")
-        assert answer.error["message"] == "Something went wrong on our side; it has been logged"
-        assert "details" not in answer.error
-        assert "several rows" in host.log()
-    assert world.sandbox.enables(address) == []
+    try:
+        yield
+    finally:
+        world.execute(f"DROP {kind} {table}")
+        world.execute(f"ALTER TABLE {table}_t RENAME TO {table}")
+
+
+@pytest.mark.parametrize("table", TWICE)
+def test_two_rows_for_one_id_answer_500(responder, build, scratch, table):
+    world = scratch
+    account = world.add_account(domain_id=world.add_domain())
+    # The accounts are a table, because they are also written.
+    with instead_of(world, table, "TABLE" if table == "accounts" else "VIEW", TWICE[table]):
+        for host in (Raw(responder(world, **QUICK)), Cgi(build / "warmup.fcgi", world.settings(**QUICK))):
+            answer = world.retry(host, account)
+            assert (answer.status, answer.error["code"]) == (500, "internal_error")
+            assert answer.error["message"] == "Something went wrong on our side; it has been logged"
+            assert "details" not in answer.error
+            assert "several rows" in host.log()
+    check_left_alone(world, account)
 
 
 @pytest.mark.parametrize("table", ["email_domains", "api_keys"])
-def test_view_may_stand_for_a_table_that_is_only_read(responder, build, fresh_world, table):
-    world = fresh_world
+def test_view_may_stand_for_a_table_that_is_only_read(responder, build, scratch, table):
+    world = scratch
     domain = world.add_domain()
-    world.execute(f"ALTER TABLE {table} RENAME TO {table}_t")
-    world.execute(f"CREATE VIEW {table} AS SELECT * FROM {table}_t")
-    world.execute(f"GRANT SELECT ON {table} TO warmup_responder")
-    for host in (Raw(responder(world, **QUICK)), Cgi(build / "warmup.fcgi", world.settings(**QUICK))):
-        account = world.add_account(domain_id=domain)
-        answer = world.retry(host, account)
-        check_moved(world, account, answer)
-        assert answer.json["account"]["email_domains"] == {"id": domain, "domain": "acme.com", "status": "verified"}
+    with instead_of(world, table, "VIEW", f"SELECT * FROM {table}_t"):
+        for host in (Raw(responder(world, **QUICK)), Cgi(build / "warmup.fcgi", world.settings(**QUICK))):
+            account = world.add_account(domain_id=domain)
+            answer = world.retry(host, account)
+            check_moved(world, account, answer)
+            assert answer.json["account"]["email_domains"] == {"id": domain, "domain": "acme.com", "status": "verified"}
 
 
 # --- the pool ------------------------------------------------------------------------------------
@@ -798,8 +825,8 @@ def test_request_that_is_wrong_in_itself_costs_no_connection(serve, world):
 
 # --- prepared statements -------------------------------------------------------------------------
 
-def test_without_prepared_statements_all_is_the_same(serve, fresh_world):
-    world = fresh_world
+def test_without_prepared_statements_all_is_the_same(serve, scratch):
+    world = scratch
     host = serve(world, WARMUP_DB_PREPARED="off", WARMUP_DB_CONNECTIONS=1, **QUICK)
     account, lost = world.add_account(), world.add_account()
     check_moved(world, account, world.retry(host, account))
