@@ -81,7 +81,10 @@ class Repeated(dict):
     def items(self):
         return self.pairs
 
-    def keys(self):  # what Python 3.13 starts a process with
+    def __len__(self):  # from here on: what Python 3.13 starts a process with
+        return len(self.pairs)
+
+    def keys(self):
         return [name for name, _ in self.pairs]
 
     def values(self):

@@ -241,7 +241,8 @@ def test_installed_copy_finds_its_files(ctl, empty, build, folder):
 def test_make_install_gives_a_working_copy(ctl, empty, build, folder):
     url, _ = empty
     # What is built is built: no compiling here.
-    subprocess.run(["make", "-s", "-o", "all", "install", f"BUILD={build}", f"DESTDIR={folder}", "PREFIX=/usr"], cwd=TOP,
+    subprocess.run(["make", "-s", "-o", "all", "install", f"BUILD={os.path.relpath(build, TOP)}",
+                    f"DESTDIR={folder}", "PREFIX=/usr"], cwd=TOP,
                    timeout=60, env={"PATH": stack.PATH}, capture_output=True, check=True)
     assert ctl(url, "migrate", binary=folder / "usr/bin/warmupctl").returncode == 0
 
