@@ -584,6 +584,7 @@ def test_one_open_connection_serves_all_while_the_server_grants_no_more(responde
         server = responder(own, WARMUP_WORKERS=8, WARMUP_DB_CONNECTIONS=8, **QUICK)
         # Of several that come at the same time PostgreSQL may refuse all: until there is one, there is none.
         wait_for(lambda: Raw(server).request("GET", "/healthz").status == 200)
+        time.sleep(1.1)  # now it tries to open more, and is refused
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda account: own.retry(Raw(server), account), accounts))
         for account, answer in zip(accounts, answers):

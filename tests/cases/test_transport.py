@@ -276,16 +276,17 @@ def test_one_worker_survives_an_endless_body(responder, world, account):
     """From a peer that fills the socket faster than it can be emptied, so that no read of it ever waits."""
     server = responder(world, WARMUP_WORKERS=1, WARMUP_DB_CONNECTIONS=1, WARMUP_JOB_WAIT_MS=0)
     serves(server, world)
-    with stack.fcgi_connect(server.socket_path) as peer:
-        peer.sendall(opening(world, account, 1 << 40))
-        peer.setblocking(True)
-        with subprocess.Popen([sys.executable, "-c", FLOOD], stdout=peer, stderr=subprocess.DEVNULL,
-                              cwd=TOP / "tests") as flood:
-            try:
-                time.sleep(0.3)
-                serves(server, world, 2.5)
-            finally:
-                flood.kill()
+    for _ in range(3):
+        with stack.fcgi_connect(server.socket_path) as peer:
+            peer.sendall(opening(world, account, 1 << 40))
+            peer.setblocking(True)
+            with subprocess.Popen([sys.executable, "-c", FLOOD], stdout=peer, stderr=subprocess.DEVNULL,
+                                  cwd=TOP / "tests") as flood:
+                try:
+                    time.sleep(0.2)
+                    serves(server, world, 2)
+                finally:
+                    flood.kill()
     assert (world.state(account), world.enables(account)) == (STUCK, 0)
 
 
