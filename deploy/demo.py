@@ -111,9 +111,9 @@ class Demo:
         stuck, limited = self.ids[0], self.ids[3]
         print(f"\nThe inbox {ACCOUNTS[0][0]} is stuck: its row says {self.state(stuck)}.")
         good = self.show("1. The published example: ask Instantly again, and move the row", stuck, self.key, 200)
-        print(f"\nThe row now says {self.state(stuck)}. Instantly was asked"
-              f" {len(self.sandbox.enables(ACCOUNTS[0][0]))} time(s), with"
-              f" {self.sandbox.enables(ACCOUNTS[0][0])[0].body.decode() if good else 'nothing'}")
+        asked = [call.body.decode() for call in self.sandbox.enables(ACCOUNTS[0][0])]
+        print(f"\nThe row now says {self.state(stuck)}. Instantly was asked {len(asked)} time{'s' * (len(asked) != 1)}:"
+              f" {' '.join(asked)}")
         good &= self.show("2. The same again: nothing left to do", stuck, self.key, 409)
         good &= self.show("3. A key that nobody issued", self.ids[1], "pk_live_" + "0" * 64, 401)
         good &= self.show("4. Instantly refuses: come back after Retry-After", limited, self.key, 502)
@@ -123,7 +123,7 @@ class Demo:
     def invite(self):
         print(f"\n{BOLD}Try more{PLAIN} (the key above opens all of them):\n")
         for account, (address, status, warmup_status, what) in zip(self.ids, ACCOUNTS):
-            print(f"  {account}  {str(address):26} {status + '/' + warmup_status:20} {what}")
+            print(f"  {account}  {address or '-':26} {status + '/' + warmup_status:20} {what}")
         print(f"\n  curl {self.web.url}/healthz\n\nServing until Ctrl-C.", flush=True)
 
 
@@ -134,8 +134,9 @@ def main():
     arguments = parser.parse_args()
     folder = TOP / "build" / f"demo-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
-    # From here on a signal ends the demo the same way as the examples do: through the `finally`.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # From here on a signal ends the demo the same way as the examples do: through the `finally`. Ctrl-C, too, where a
+    # script has started it in the background, which makes it ignore that.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     demo, good = Demo(folder, arguments.port), False
     try:
@@ -144,12 +145,11 @@ def main():
         if good and not arguments.once:
             demo.invite()
             signal.pause()
-    except KeyboardInterrupt:
-        pass
     except stack.Failed as failure:
         print(f"demo: {failure}", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         print("\ndemo: stopping what was started", flush=True)
         demo.stop()
         shutil.rmtree(folder, ignore_errors=True)

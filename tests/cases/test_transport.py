@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import stack
-from conftest import ROUTE, SANITIZER_VARIABLES, STUCK, TOP, WARMING, as_answer, check_log, wait_for
+from conftest import ROUTE, SANITIZER_VARIABLES, STUCK, WARMING, as_answer, check_log, wait_for
 
 # What another request may take while peers misbehave but a worker is free, and while none is.
 SOON, IN_A_WHILE = 1.0, 5.0
 
-FLOOD = "import os, stack\nwhile True: os.write(1, stack.fcgi_record(stack.FCGI_STDIN, bytes(0xFFFF)) * 16)"
+FLOOD = "import os, sys; data = sys.stdin.buffer.read()\nwhile True: os.write(1, data)"
 
 SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM, signal.SIGPIPE]
 
@@ -115,6 +115,10 @@ def opening(world, account, length=0, flags=0):
 
 def whole(world, account, body=b"", flags=0):
     return opening(world, account, len(body), flags) + stack.fcgi_stream(stack.FCGI_STDIN, body)
+
+
+def record(kind, content=b"", version=1, request=1, length=None):
+    return stack.FCGI_HEADER.pack(version, kind, request, len(content) if length is None else length, 0) + content
 
 
 def read_answer(connection):
@@ -272,19 +276,32 @@ def test_one_worker_survives_a_peer_that_goes_on_sending(responder, world):
             stop.set()
 
 
-def test_one_worker_survives_an_endless_body(responder, world, account):
-    """From a peer that fills the socket faster than it can be emptied, so that no read of it ever waits."""
+# What comes first, and the records that then follow without end, faster than they can be taken up, so that no read ever
+# waits: a body over any limit; and records of a request that does not exist, in the place of parameters and of a body.
+FLOODS = {
+    "body": (lambda world, account: opening(world, account, 1 << 40), 1),
+    "strange-records-for-params": (lambda world, account: stack.fcgi_begin(), 7),
+    "strange-records-for-a-body": (lambda world, account: opening(world, account, 5), 7),
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_one_worker_survives_a_flood(responder, world, account, what):
     server = responder(world, WARMUP_WORKERS=1, WARMUP_DB_CONNECTIONS=1, WARMUP_JOB_WAIT_MS=0)
     serves(server, world)
-    for _ in range(3):
+    begin, number = FLOODS[what]
+    for _ in range(2):
         with stack.fcgi_connect(server.socket_path) as peer:
-            peer.sendall(opening(world, account, 1 << 40))
+            peer.sendall(begin(world, account))
             peer.setblocking(True)
-            with subprocess.Popen([sys.executable, "-c", FLOOD], stdout=peer, stderr=subprocess.DEVNULL,
-                                  cwd=TOP / "tests") as flood:
+            records = record(stack.FCGI_STDIN, bytes(0xFFFF), request=number) * 16
+            with subprocess.Popen([sys.executable, "-c", FLOOD], stdin=subprocess.PIPE, stdout=peer,
+                                  stderr=subprocess.DEVNULL) as flood:
                 try:
+                    flood.stdin.write(records)
+                    flood.stdin.close()
                     time.sleep(0.2)
-                    serves(server, world, 2)
+                    serves(server, world, 2.5)
                 finally:
                     flood.kill()
     assert (world.state(account), world.enables(account)) == (STUCK, 0)
@@ -375,10 +392,6 @@ def test_abort_in_the_middle_of_a_body_ends_the_request(responder, world, accoun
 
 
 # --- what is no FastCGI --------------------------------------------------------------------------
-
-def record(kind, content=b"", version=1, request=1, length=None):
-    return stack.FCGI_HEADER.pack(version, kind, request, len(content) if length is None else length, 0) + content
-
 
 GARBAGE = {
     "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
