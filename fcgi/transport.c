@@ -9,8 +9,9 @@
  *   - to stop, the main thread takes all that is queued into a list and raises the event; workers
  *     empty the list, then end.  The socket stays open for a successor that shares it.
  *   - a peer that does not finish sending or receiving in time is shed by a signal to that one
- *     worker: it interrupts libfcgi's read or write, which libfcgi takes for the end of the
- *     connection.  All other signals are blocked in workers, so nothing else can cut one short.
+ *     worker: it interrupts libfcgi's read or write and ends the input, which libfcgi takes for the
+ *     end of the connection.  All other signals are blocked in workers, so nothing else can cut
+ *     one short.
  *
  * Handing over writes two members of FCGX_Request that its header calls private, ipcFd and
  * keepConnection: the latter makes FCGX_Accept_r() leave the descriptor alone when it finishes the
@@ -76,10 +77,21 @@ transport_is_fastcgi(void)
 	return getsockopt(LISTENER, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
 }
 
+/* On which libfcgi reads or writes in this thread, for the handler below; NULL = on none. */
+static _Thread_local struct connection *volatile exchanging;
+
+/* A call that waits ends with EINTR; a peer that never lets one wait, because it floods us, comes to
+   its end of file. */
 static void
 on_shed(int signal)
 {
-	(void)signal; /* its only effect is EINTR */
+	int saved = errno;
+
+	(void)signal;
+	/* libfcgi sets it to -1 as soon as it has closed it. */
+	if (exchanging != NULL && exchanging->fcgx.ipcFd >= 0)
+		shutdown(exchanging->fcgx.ipcFd, SHUT_RD);
+	errno = saved;
 }
 
 static enum err
@@ -165,6 +177,7 @@ transport_connection(struct transport *transport, int worker)
 static void
 note_exchange(struct connection *connection, int64_t since_us)
 {
+	exchanging = since_us != 0 ? connection : NULL;
 	pthread_mutex_lock(&connection->lock);
 	connection->exchange_since_us = since_us;
 	pthread_mutex_unlock(&connection->lock);

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import urllib.parse
 
@@ -108,6 +109,14 @@ class Process:
         if self.alive():
             os.kill(self.pid, number)
 
+    def _tell_what_it_does(self):
+        """Where each thread of each process of the group waits, to standard error: what else is there to go by?"""
+        for pid in _processes("pgrp", self.pid):
+            for task in pathlib.Path("/proc", str(pid), "task").glob("*"):
+                with contextlib.suppress(OSError):
+                    found = [(task / name).read_text(errors="replace").strip() for name in ("comm", "wchan", "syscall")]
+                    print(f"process {pid} thread {task.name}:", *found, file=sys.stderr)
+
     def stop(self, number=signal.SIGTERM, patience=10):
         """Ask by a signal, wait, then kill it and what is left of its process group. Whether asking was enough."""
         if self.returncode is not None:
@@ -117,6 +126,8 @@ class Process:
         self.send(signal.SIGCONT)  # a stopped process cannot obey
         obeyed = self.wait(patience) and _wait_until(
             lambda: not _processes("pgrp", self.pid), deadline - time.monotonic())
+        if not obeyed:
+            self._tell_what_it_does()
         os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
         return obeyed

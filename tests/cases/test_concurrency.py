@@ -156,7 +156,8 @@ def test_who_bans_an_account_meanwhile_is_never_overruled(responder, audited_wor
     seen = collections.Counter()
     for account, answer in zip(accounts, answers):
         assert world.state(account) == BANNED
-        history = world.execute("SELECT by_whom, from_state, to_state FROM audit WHERE account = %s ORDER BY n", account)
+        history = world.execute("SELECT by_whom, from_state, to_state FROM audit WHERE account = %s ORDER BY n",
+                                account)
         if answer.status == 200:
             assert [(who, tuple(old), tuple(new)) for who, old, new in history] == [
                 ("warmup", STUCK, WARMING), ("postgres", WARMING, BANNED)]

@@ -57,7 +57,8 @@ def start_again(world):
 
 @pytest.fixture(scope="module")
 def own(run_folder, build, sandbox):
-    with private_world(run_folder / "postgres-database", build, sandbox, {"max_connections": 16, "synchronous_commit": "on"}) as world:
+    settings = {"max_connections": 16, "synchronous_commit": "on"}
+    with private_world(run_folder / "postgres-database", build, sandbox, settings) as world:
         yield world
 
 
@@ -222,7 +223,8 @@ class Mute:
                     peer.close()
 
     def url(self, options=""):
-        return f"postgresql://warmup:{urllib.parse.quote(DATABASE_PASSWORD)}@127.0.0.1:{self.port}/x?sslmode=disable{options}"
+        password = urllib.parse.quote(DATABASE_PASSWORD)
+        return f"postgresql://warmup:{password}@127.0.0.1:{self.port}/x?sslmode=disable{options}"
 
     def __enter__(self):
         self.thread.start()
@@ -448,7 +450,8 @@ def test_silent_server_answers_503_within_the_limit(serve, world):
 def test_several_silent_servers_together_have_one_limit(serve, world):
     account = world.add_account()
     with Mute() as one, Mute() as two, Mute() as three:
-        url = f"postgresql://warmup@127.0.0.1:{one.port},127.0.0.1:{two.port},127.0.0.1:{three.port}/x?connect_timeout=5"
+        servers = ",".join(f"127.0.0.1:{mute.port}" for mute in (one, two, three))
+        url = f"postgresql://warmup@{servers}/x?connect_timeout=5"
         host = serve(world, DATABASE_URL=url, WARMUP_DB_TIMEOUT_MS=300, **QUICK)
         answer, took = timed(world.retry, host, account)
         check_unavailable(answer)
@@ -461,7 +464,8 @@ SERVERS = {
     "uri": "postgresql://warmup:{quoted}@127.0.0.1:{dead},127.0.0.1:{port}/{name}",
     "uri-last-dead": "postgresql://warmup:{quoted}@127.0.0.1:{port},127.0.0.1:{dead}/{name}",
     "postgres-uri": "postgres://warmup:{quoted}@127.0.0.1:{port}/{name}?sslmode=disable&application_name=warmup",
-    "parameters-of-the-uri": "postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={dead},{port}&user=warmup&password={quoted}",
+    "parameters-of-the-uri": "postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={dead},{port}&user=warmup"
+                             "&password={quoted}",
     "keywords": "host=127.0.0.1 port={port} user=warmup dbname={name} password='{escaped}'",
     "keywords-two-ports": "host=127.0.0.1,127.0.0.1 port={dead},{port} user=warmup dbname={name} password='{escaped}'",
     "keywords-one-port": "host=127.0.0.9,127.0.0.1 port={port} user=warmup dbname={name} password='{escaped}'",
@@ -608,7 +612,8 @@ REFUSALS = {
     "missing-privilege": ("42501", "REVOKE SELECT ON api_keys FROM warmup_responder",
                           "GRANT SELECT ON api_keys TO warmup_responder"),
     "missing-privilege-on-a-column": (
-        "42501", "REVOKE SELECT ON accounts FROM warmup_responder; GRANT SELECT (id, user_id) ON accounts TO warmup_responder",
+        "42501", "REVOKE SELECT ON accounts FROM warmup_responder;"
+        " GRANT SELECT (id, user_id) ON accounts TO warmup_responder",
         "GRANT SELECT ON accounts TO warmup_responder"),
 }
 
@@ -809,7 +814,8 @@ def test_request_that_is_wrong_in_itself_costs_no_connection(serve, world):
         host = serve(world, DATABASE_URL=mute.url(), WARMUP_WORKERS=2, WARMUP_DB_CONNECTIONS=1,
                      WARMUP_DB_TIMEOUT_MS=300, **QUICK)
         path = ROUTE.format("11111111-1111-4111-8111-111111111111")
-        assert host.request("GET", "/healthz").status == 503  # the connection ahead of the first request is given up by now
+        # The connection ahead of the first request is given up by now.
+        assert host.request("GET", "/healthz").status == 503
         time.sleep(0.3)
         before = len(mute.peers)
         for method, path, headers, status in (
@@ -884,7 +890,8 @@ def test_states_that_become_an_enum_go_unnoticed(responder, fresh_world, prepare
     serves(server, world)
     world.execute("DROP INDEX warmup_accounts_stuck")
     world.execute("CREATE TYPE state AS ENUM ('pending', 'warming', 'active', 'error')")
-    world.execute("ALTER TABLE accounts ALTER COLUMN status DROP DEFAULT, ALTER COLUMN status TYPE state USING status::state")
+    world.execute("ALTER TABLE accounts ALTER COLUMN status DROP DEFAULT,"
+                  " ALTER COLUMN status TYPE state USING status::state")
     for _ in range(2):
         account = world.add_account()
         check_moved(world, account, world.retry(Raw(server), account))

@@ -100,7 +100,8 @@ def test_stop_while_the_database_says_nothing_at_the_start(build, world, listene
             assert ended(server, 0.4 + SLACK) == 0
 
 
-@pytest.mark.parametrize("workers, signals", [(1, "TERM"), (3, "TERM"), (3, "INT"), (1, "TERM TERM"), (3, "INT TERM INT")])
+@pytest.mark.parametrize("workers, signals",
+                         [(1, "TERM"), (3, "TERM"), (3, "INT"), (1, "TERM TERM"), (3, "INT TERM INT")])
 def test_requests_in_flight_and_queued_are_answered_before_the_end(responder, world, workers, signals):
     server = responder(world, WARMUP_WORKERS=workers, WARMUP_DB_CONNECTIONS=2, **QUICK)
     accounts = [world.add_account() for _ in range(6)]
@@ -312,7 +313,8 @@ def test_started_by_hand_it_says_what_it_is_for(build, world):
 
 def test_command_line_is_never_read(build, world, listener):
     check_usage(run(build, world, subprocess.DEVNULL, 'exec "$0" --help -v migrate'))
-    with Spawned(listener.folder, build, world.settings(**QUICK), listener, 'exec "$0" --version -c /dev/null') as server:
+    shell = 'exec "$0" --version -c /dev/null'
+    with Spawned(listener.folder, build, world.settings(**QUICK), listener, shell) as server:
         assert Raw(listener).request("GET", "/healthz").status == 200
         assert server.process.alive()
 

@@ -177,8 +177,9 @@ def test_row_deleted_while_the_swap_waits_for_it_answers_404(quick, world, accou
 def test_row_given_to_another_owner_meanwhile_answers_404_and_tells_nothing(quick, world, account, state):
     other, address = str(uuid.uuid4()), world.address(account)
     with window(quick, world, account) as answer:
-        world.execute("UPDATE accounts SET user_id = %s, status = %s, warmup_status = %s, email_address = 'theirs@x.example',"
-                      " agentmail_inbox_id = 'theirs' WHERE id = %s", other, *state, account)
+        world.execute("UPDATE accounts SET user_id = %s, status = %s, warmup_status = %s,"
+                      " email_address = 'theirs@x.example', agentmail_inbox_id = 'theirs' WHERE id = %s",
+                      other, *state, account)
     answer = answer.result()
     check_gone(answer, address, world)
     assert not any(text in answer.body for text in (other.encode(), b"theirs", state[1].encode()))
@@ -228,7 +229,8 @@ def test_swap_changes_three_columns_of_one_row(host, world):
 def on_update(world, account, body, timing="BEFORE", declare="TRIGGER"):
     """A trigger of one account only, so that it may stay in a shared database."""
     name = "t_" + stack.secrets.token_hex(4)
-    world.execute(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN {body} END $$")
+    world.execute(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+                  f" $$ BEGIN {body} END $$")
     deferred = "DEFERRABLE INITIALLY DEFERRED" if declare == "CONSTRAINT TRIGGER" else ""
     world.execute(f"CREATE {declare} {name} {timing} UPDATE ON accounts {deferred} FOR EACH ROW"
                   f" WHEN (OLD.id = '{account}') EXECUTE FUNCTION {name}()")
@@ -270,10 +272,11 @@ FORBIDDEN = {
     "check-constraint": "ALTER TABLE accounts ADD CHECK (status <> 'warming')",
     "unique-index": "INSERT INTO accounts (user_id, status) VALUES (gen_random_uuid(), 'warming');"
                     " CREATE UNIQUE INDEX ON accounts (status)",
-    "row-security": "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON accounts FOR SELECT USING (true)",
-    "row-security-on-the-new-row": "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON accounts FOR SELECT"
-                                   " USING (true); CREATE POLICY q ON accounts FOR UPDATE USING (true)"
-                                   " WITH CHECK (status <> 'warming')",
+    "row-security": "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;"
+                    " CREATE POLICY p ON accounts FOR SELECT USING (true)",
+    "row-security-on-the-new-row": "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;"
+                                   " CREATE POLICY p ON accounts FOR SELECT USING (true); CREATE POLICY q ON accounts"
+                                   " FOR UPDATE USING (true) WITH CHECK (status <> 'warming')",
 }
 
 
