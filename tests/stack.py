@@ -64,7 +64,7 @@ def _processes(field, value):
     return found
 
 
-def _wait_until(condition, seconds, pause=0.01):
+def wait_until(condition, seconds, pause=0.01):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -103,7 +103,7 @@ class Process:
 
     def wait(self, seconds):
         """Whether it ended by itself within that time."""
-        return _wait_until(lambda: not self.alive(), seconds)
+        return wait_until(lambda: not self.alive(), seconds)
 
     def send(self, number):
         if self.alive():
@@ -124,13 +124,28 @@ class Process:
         deadline = time.monotonic() + patience
         self.send(number)
         self.send(signal.SIGCONT)  # a stopped process cannot obey
-        obeyed = self.wait(patience) and _wait_until(
+        obeyed = self.wait(patience) and wait_until(
             lambda: not _processes("pgrp", self.pid), deadline - time.monotonic())
         if not obeyed:
             self._tell_what_it_does()
         os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
         return obeyed
+
+
+def as_account(name):
+    """Options of setpriv to run as an account, for root; none for others.
+
+    An account of Debian's cannot pass a folder such as /root; one capability lets it. Containers often lack the lesser.
+    """
+    if os.geteuid() != 0:
+        return []
+    options = [f"--reuid={name}", f"--regid={name}", "--clear-groups"]
+    held = int(re.search(r"CapEff:\s*(\w+)", pathlib.Path("/proc/self/status").read_text())[1], 16)
+    for number, capability in ((2, "dac_read_search"), (1, "dac_override")):
+        if held >> number & 1:
+            return options + [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
+    return options
 
 
 class Server:
@@ -207,22 +222,10 @@ class Postgres(Server):
             raise Failed("PostgreSQL is not installed; run: deploy/packages demo")
         self._bin = versions[-1].parent
 
-    def _privileges(self):
-        """PostgreSQL refuses to be root: it runs as the account that Debian's package made."""
-        if os.geteuid() != 0:
-            return []
-        options = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        # That account cannot pass a folder such as /root; one capability lets it. Containers often lack the lesser one.
-        held = int(re.search(r"CapEff:\s*(\w+)", pathlib.Path("/proc/self/status").read_text())[1], 16)
-        for number, name in ((2, "dac_read_search"), (1, "dac_override")):
-            if held >> number & 1:
-                return options + [f"--inh-caps=+{name}", f"--ambient-caps=+{name}"]
-        return options
-
     def _run(self, *command):
         # An environment of our own: a PGDATA or PGOPTIONS of the caller's must not reach it.
         return Process(command, self.folder, self.folder / self.log_name, {"PATH": PATH, "LC_ALL": "C", "TZ": "UTC"},
-                       privileges=self._privileges())
+                       privileges=as_account("postgres"))  # PostgreSQL refuses to be root
 
     def _initdb(self):
         data = self.folder / "data"
@@ -263,7 +266,7 @@ class Postgres(Server):
                 return True
             return not self.process.alive()
 
-        return _wait_until(settled, 30) and self.process.alive()
+        return wait_until(settled, 30) and self.process.alive()
 
     def stop(self, mode="fast"):
         if self.process:
@@ -405,7 +408,7 @@ fastcgi.server = ( "{mount}" => (( {root}
             def said(text):
                 return text in self.log()[before:]
 
-            _wait_until(lambda: said("server started") or not self.process.alive(), 30)
+            wait_until(lambda: said("server started") or not self.process.alive(), 30)
             if self.process.alive():
                 self.port = port
                 return self
