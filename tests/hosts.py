@@ -74,7 +74,7 @@ class Host(stack.Server):
         super().__init__(folder)
         self.mount, self.edit, self.port, self.responder = mount, edit or (lambda text: text), None, None
         self.mark = secrets.token_hex(8)
-        # Sockets have short names and some servers cut paths at spaces.
+        # Sockets need short paths, mod_fcgid and lighttpd paths without a space.
         self.run = pathlib.Path(tempfile.mkdtemp(prefix="warmup-"))
         self._fill(binary, settings)
 
@@ -94,7 +94,7 @@ class Host(stack.Server):
         for name in ("warmup.conf", "home/warmup.conf"):
             (self.run / name).touch(0o600)
             (self.run / name).write_text(stack.settings_text(settings))
-        self.site = self.folder / "site"
+        self.site = self.run / "site"
         (self.site / "api").mkdir(parents=True, exist_ok=True)
         (self.site / "index.html").write_text(f"index {self.mark}\n")
         (self.site / "error.html").write_text(f"error page {self.mark}\n")
@@ -132,8 +132,9 @@ class Host(stack.Server):
                 self.port = port
                 return self
             self.process.stop()
-        self._stop_responder()
-        raise self._failed("did not start")
+        failure = self._failed("did not start")
+        self.stop()
+        raise failure
 
     def _answers(self, port):
         """Whether it is up within 10 s, with our site and not another server's."""
@@ -184,7 +185,7 @@ http {{
     uwsgi_temp_path "{run}/tmp/uwsgi"; scgi_temp_path "{run}/tmp/scgi";
     server {{
         listen 127.0.0.1:{port};
-        root site;
+        root {run}/site;
         error_page 400 401 403 404 405 409 413 500 502 503 504 /error.html;
         fastcgi_intercept_errors on;
         include warmup.conf;
@@ -231,8 +232,8 @@ TypesConfig /etc/mime.types
     AllowOverride None
     Require all denied
 </Directory>
-DocumentRoot "{folder}/site"
-<Directory "{folder}/site">
+DocumentRoot "{run}/site"
+<Directory "{run}/site">
     AllowOverride {override}
     Options {options}
     Require all granted
@@ -339,7 +340,7 @@ class Lighttpd(Host):
 server.modules = ( )
 server.bind = "127.0.0.1"
 server.port = {port}
-server.document-root = var.CWD + "/site"
+server.document-root = "{run}/site"
 server.upload-dirs = ( "uploads" )
 server.errorlog = "error.log"
 server.errorfile-prefix = var.CWD + "/error-"
@@ -353,7 +354,7 @@ include "warmup.conf"
         for status in (400, 401, 404, 405, 409, 413, 502, 503):
             shutil.copy(self.site / "error.html", self.folder / f"error-{status}.html")
         self._write("warmup.conf", self.sample_text())
-        self._write("lighttpd.conf", self.CONF.format(port=port))
+        self._write("lighttpd.conf", self.CONF.format(port=port, run=self.run))
         return ["/usr/sbin/lighttpd", "-D", "-f", "lighttpd.conf"]
 
 
