@@ -8,7 +8,9 @@ import dataclasses
 import http.client
 import re
 import secrets
+import shutil
 import stat
+import subprocess
 import uuid
 
 import pytest
@@ -16,8 +18,8 @@ import pytest
 import hosts
 from conftest import ROUTE, STUCK, WARMING, World, as_answer, check_log
 
-
 KIB = 1024
+SLOWEST_SECONDS = 22
 SERVERS_OWN = ("date", "server", "connection", "accept-ranges", "keep-alive", "vary", "upgrade")
 
 
@@ -277,6 +279,39 @@ def test_every_sample_is_tried():
     found = {str(path.relative_to(hosts.SAMPLES)) for path in hosts.SAMPLES.rglob("*")
              if path.name.endswith((".conf", ".htaccess"))}
     assert found == set(hosts.HOSTS)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_finds_little_to_say_about_the_units(tmp_path, build):
+    for source in (hosts.SAMPLES / "systemd").iterdir():
+        text = source.read_text().replace("/usr/local/lib/warmup", str(build))
+        (tmp_path / source.name).write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
+    units = [tmp_path / "warmup.socket", tmp_path / "warmup.service"]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
+    assert "warmup" not in done.stdout + done.stderr, done
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", units[1]], capture_output=True, text=True)
+    assert float(re.search(r"exposure level for \S+ (\S+)", done.stdout)[1]) <= 1.5
+
+
+def test_slowest_answer_is_waited_for(build, run_folder, world):
+    """All servers at once: with the default settings an answer may take 22 s."""
+    started = []
+    account = world.add_account()
+    held = world.sandbox.hold(world.address(account))
+    try:
+        for sample in hosts.HOSTS:
+            folder = run_folder / f"host-{secrets.token_hex(4)}"
+            settings = world.settings(WARMUP_UPSTREAM_TIMEOUT_MS=SLOWEST_SECONDS * 1000)
+            started.append(hosts.HOSTS[sample](folder, build / "warmup.fcgi", settings).start())
+        with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
+            answers = list(pool.map(lambda server: world.retry(Client(server), account), started))
+    finally:
+        held.release()
+        for server in started:
+            server.stop()
+    for answer in answers:
+        assert_ours(answer, 502, retry_after="5")
+        assert answer.error["details"] == {"reason": "timeout"}
 
 
 @pytest.mark.parametrize("sample", [sample for sample in hosts.HOSTS if sample.startswith(("apache", "shared"))])
