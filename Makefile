@@ -65,6 +65,7 @@ install: all
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/warmup/schema" deploy/schema/*.sql
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/warmup" README.md CHANGELOG.md LICENSE \
 		deploy/warmup.conf.example
+	cp -R deploy/hosts "$(DESTDIR)$(PREFIX)/share/doc/warmup/"
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" fcgi/warmup.fcgi.8 deploy/warmupctl.8
 
 uninstall:
@@ -81,7 +82,7 @@ help:
 	@echo 'make demo       the same as ./deploy/demo'
 	@echo 'make check      the same as ./tests/run'
 	@echo 'make unit       the unit tests only'
-	@echo 'make install    DESTDIR= PREFIX=/usr/local: programs, schema, manual pages, sample settings'
+	@echo 'make install    DESTDIR= PREFIX=/usr/local: programs, schema, manual pages, samples'
 	@echo 'make uninstall  takes them away again'
 	@echo 'make clean      removes $$BUILD, by default build'
 	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined'
