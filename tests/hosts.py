@@ -367,10 +367,5 @@ class LighttpdExternal(Lighttpd):
     external = True
 
 
-class LighttpdCgi(Lighttpd):
-    sample = "lighttpd-cgi.conf"
-
-
 HOSTS = {host.sample: host for host in (
-    Nginx, ApacheProxyFcgi, ApacheFcgid, ApacheCgid, LighttpdFastcgi, LighttpdExternal, LighttpdCgi, SharedHostingCgi,
-    SharedHostingFcgid)}
+    Nginx, ApacheProxyFcgi, ApacheFcgid, ApacheCgid, LighttpdFastcgi, LighttpdExternal, SharedHostingCgi, SharedHostingFcgid)}
