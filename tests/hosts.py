@@ -346,15 +346,17 @@ server.errorlog = "error.log"
 server.errorfile-prefix = var.CWD + "/error-"
 index-file.names = ( "index.html" )
 mimetype.assign = ( "" => "text/plain" )
+{extra}
 include "warmup.conf"
 """
+    extra = ""
 
     def _configure(self, port):
         (self.folder / "uploads").mkdir(exist_ok=True)
         for status in (400, 401, 404, 405, 409, 413, 502, 503):
             shutil.copy(self.site / "error.html", self.folder / f"error-{status}.html")
         self._write("warmup.conf", self.sample_text())
-        self._write("lighttpd.conf", self.CONF.format(port=port, run=self.run))
+        self._write("lighttpd.conf", self.CONF.format(port=port, run=self.run, extra=self.extra.format(run=self.run)))
         return ["/usr/sbin/lighttpd", "-D", "-f", "lighttpd.conf"]
 
 
@@ -367,5 +369,12 @@ class LighttpdExternal(Lighttpd):
     external = True
 
 
+class LighttpdCgi(Lighttpd):
+    sample = "lighttpd-cgi.conf"
+    # The sample relies on the file in /etc, which is not for a test to write.
+    extra = 'server.modules += ( "mod_setenv" )\nsetenv.set-environment = ( "WARMUP_CONFIG" => "{run}/warmup.conf" )'
+
+
 HOSTS = {host.sample: host for host in (
-    Nginx, ApacheProxyFcgi, ApacheFcgid, ApacheCgid, LighttpdFastcgi, LighttpdExternal, SharedHostingCgi, SharedHostingFcgid)}
+    Nginx, ApacheProxyFcgi, ApacheFcgid, ApacheCgid, LighttpdFastcgi, LighttpdExternal, LighttpdCgi,
+    SharedHostingCgi, SharedHostingFcgid)}
