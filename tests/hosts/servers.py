@@ -5,17 +5,19 @@ its own, ended by its process id. What joins the responder to the server is the 
 replaced, and to mount at /api the lines are exchanged as its comment says. Root runs them as www-data.
 """
 
+import contextlib
 import http.client
 import os
 import pathlib
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 
 import stack
 
-SAMPLES = pathlib.Path(__file__).resolve().parent.parent / "deploy" / "hosts"
+SAMPLES = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "hosts"
 ACCOUNT = "www-data"
 
 
@@ -69,6 +71,8 @@ class Host(stack.Server):
     sample = None
     external = False  # whether the responder is started by itself
     body_kib = 900  # so much the server lets through
+    reload = None  # the signal for a graceful restart or a new configuration
+    modules = ()  # of Apache
 
     def __init__(self, folder, binary, settings, mount="/", edit=None):
         super().__init__(folder)
@@ -104,7 +108,6 @@ class Host(stack.Server):
 
     def adapt(self, text, mount=None):
         """A sample's text with the paths of this test."""
-        text = self.edit(text)
         if (mount or self.mount) == "/api":
             text = choose_other(text)
         for old, new in (("/usr/local/lib/warmup", "lib"), ("/etc/warmup/warmup.conf", "warmup.conf"),
@@ -114,7 +117,7 @@ class Host(stack.Server):
         return text.replace("\0", f"{self.run}/")
 
     def sample_text(self):
-        return self.adapt((SAMPLES / self.sample).read_text())
+        return self.adapt(self.edit((SAMPLES / self.sample).read_text()))
 
     def start(self):
         own(self.folder, self.run)
@@ -149,12 +152,21 @@ class Host(stack.Server):
     def log(self):
         return super().log() + (self.responder.log() if self.responder else "")
 
+    def responder_pids(self):
+        """The processes that run our program; those of others are not readable, and not ours."""
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*/exe"):
+            with contextlib.suppress(OSError):
+                if self.run in pathlib.Path(os.readlink(entry)).parents:
+                    found.append(int(entry.parts[2]))
+        return found
+
     def _stop_responder(self):
         return self.responder is None or self.responder.stop()
 
-    def stop(self):
-        """Whether the server and the responder ended by themselves."""
-        ended = self.process is None or self.process.stop(patience=30)
+    def stop(self, patience=30):
+        """Whether the server and the responder ended by themselves, each within so many seconds."""
+        ended = self.process is None or self.process.stop(patience=patience)
         ended = self._stop_responder() and ended
         shutil.rmtree(self.run, ignore_errors=True)
         return ended
@@ -172,6 +184,7 @@ def _get(port, path):
 class Nginx(Host):
     name = "nginx"
     sample = "nginx.conf"
+    reload = signal.SIGHUP
     external = True
     CONF = """\
 daemon off;
@@ -204,7 +217,7 @@ class Apache(Host):
     """The site has what a shop or a blog has: a rule that gives every path that is no file to one program."""
 
     name = "Apache"
-    modules = ()
+    reload = signal.SIGUSR1
     site_override = "FileInfo"
     CONF = """\
 ServerRoot "{folder}"
@@ -238,6 +251,7 @@ DocumentRoot "{run}/site"
     Options {options}
     Require all granted
 </Directory>
+{everywhere}
 <VirtualHost 127.0.0.1:{port}>
     ProxyErrorOverride On
     ErrorDocument 401 /error.html
@@ -245,7 +259,7 @@ DocumentRoot "{run}/site"
     ErrorDocument 409 /error.html
     ErrorDocument 502 /error.html
     ErrorDocument 503 /error.html
-{include}
+{here}
 </VirtualHost>
 """
     HTACCESS = """\
@@ -262,9 +276,11 @@ RewriteRule . /index.html [L]
         loads = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
                         for name in (*self.MODULES, *self.modules))
         self._write_site()
+        # Both places that the sample names: for all sites of the server, and inside one.
+        everywhere, here = (self._include(), "") if self.mount == "/" else ("", self._include())
         self._write("apache.conf", self.CONF.format(
             folder=self.folder, run=self.run, port=port, load=loads, override=self.site_override, options=self.options,
-            include=self._include()))
+            everywhere=everywhere, here=here))
         return ["/usr/sbin/apache2", "-DFOREGROUND", "-f", self.folder / "apache.conf"]
 
     def _write_site(self):
@@ -305,7 +321,7 @@ class SharedHosting(Apache):
         return ""
 
     def _write_site(self):
-        ours, site = self.adapt((SAMPLES / self.sample).read_text()), self.HTACCESS
+        ours, site = self.sample_text(), self.HTACCESS
         top = self.site if self.mount == "/" else self.site / "api"
         if self.mount == "/":
             site = ours + site
@@ -336,6 +352,7 @@ class SharedHostingFcgid(SharedHosting):
 
 class Lighttpd(Host):
     name = "lighttpd"
+    reload = signal.SIGUSR1
     CONF = """\
 server.modules = ( )
 server.bind = "127.0.0.1"
