@@ -73,7 +73,7 @@ portable: $(BUILD)/portable/warmup.fcgi
 deb:
 	@deploy/deb "$(BUILD)"
 
-# Texts name the places where they and the programs get installed: $(call text,MODE,FILE,PLACE).
+# A file of text with the paths of this installation: $(call text,MODE,FILE,PLACE).
 text = install -D -m $(1) /dev/null "$(DESTDIR)$(3)" && sed 's|/usr/local|$(PREFIX)|g' "$(2)" >"$(DESTDIR)$(3)"
 
 # The sample of the settings is for root only because copies of it will hold passwords, and cp keeps the mode.
@@ -86,10 +86,8 @@ install: all
 	$(call text,644,deploy/warmupctl.8,$(PREFIX)/share/man/man8/warmupctl.8)
 	$(call text,644,deploy/hosts/systemd/warmup.socket,$(PREFIX)/lib/systemd/system/warmup.socket)
 	$(call text,644,deploy/hosts/systemd/warmup.service,$(PREFIX)/lib/systemd/system/warmup.service)
-	set -e; for file in README.md CHANGELOG.md LICENSE; do \
-		$(call text,644,$$file,$(DOCDIR)/$$file); \
-	done
-	set -e; for file in $$(cd deploy/hosts && find . -type f); do \
+	install -D -m 644 -t "$(DESTDIR)$(DOCDIR)" README.md CHANGELOG.md LICENSE
+	set -e; for file in $$(cd deploy/hosts && find * -type f); do \
 		mode=644; test ! -x deploy/hosts/$$file || mode=755; \
 		$(call text,$$mode,deploy/hosts/$$file,$(PREFIX)/share/warmup/hosts/$$file); \
 	done
