@@ -86,7 +86,9 @@ def test_package_has_our_version(package, members):
 
 
 def test_lintian_has_nothing_to_say(package):
-    assert run("lintian", "--allow-root", "--fail-on", "error,warning", "--display-info", package) == ""
+    said = run("lintian", "--allow-root", "--fail-on", "error,warning", "--display-info", package).splitlines()
+    # For this one see the comment in the file of overrides.
+    assert not [line for line in said if "package-supports-alternative-init-but-no-init.d-script" not in line]
 
 
 def test_package_holds_what_it_should(members):
