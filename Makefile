@@ -6,6 +6,7 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 CFLAGS ?= -O2 -g
+DOCDIR ?= $(PREFIX)/share/doc/warmup
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -23,7 +24,8 @@ LDLIBS            := $(shell pkg-config --libs $(LIBS))
 ifdef SANITIZE
 override CFLAGS  += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 override LDFLAGS += -fsanitize=$(SANITIZE)
-else
+else ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),)
+# Unless the flags that were given decide it, as those of a distribution do.
 override CPPFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 ifdef WERROR
@@ -59,20 +61,44 @@ demo:
 check:
 	./tests/run
 
+# For shared hosting: the libraries lie beside it, in lib. Not as RUNPATH, where their own needs would not be looked for.
+$(BUILD)/portable/warmup.fcgi: override LDFLAGS += -s -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/lib'
+$(BUILD)/portable/warmup.fcgi: $(FCGI) $(SHARED)
+	@mkdir -p "$(@D)"
+	$(call run,link,$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lfcgi $(LDLIBS))
+
+portable: $(BUILD)/portable/warmup.fcgi
+	@deploy/portable "$(BUILD)/portable"
+
+deb:
+	@deploy/deb "$(BUILD)"
+
+# A file of text with the paths of this installation: $(call text,MODE,FILE,PLACE).
+text = install -D -m $(1) /dev/null "$(DESTDIR)$(3)" && sed 's|/usr/local|$(PREFIX)|g' "$(2)" >"$(DESTDIR)$(3)"
+
+# The sample of the settings is for root only because copies of it will hold passwords, and cp keeps the mode.
 install: all
 	install -D -m 755 "$(BUILD)/warmup.fcgi" "$(DESTDIR)$(PREFIX)/lib/warmup/warmup.fcgi"
 	install -D -m 755 "$(BUILD)/warmupctl" "$(DESTDIR)$(PREFIX)/bin/warmupctl"
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/warmup/schema" deploy/schema/*.sql
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/warmup" README.md CHANGELOG.md LICENSE \
-		deploy/warmup.conf.example
-	cp -R deploy/hosts "$(DESTDIR)$(PREFIX)/share/doc/warmup/"
-	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" fcgi/warmup.fcgi.8 deploy/warmupctl.8
+	$(call text,640,deploy/warmup.conf.example,$(PREFIX)/share/warmup/warmup.conf.example)
+	$(call text,644,fcgi/warmup.fcgi.8,$(PREFIX)/share/man/man8/warmup.fcgi.8)
+	$(call text,644,deploy/warmupctl.8,$(PREFIX)/share/man/man8/warmupctl.8)
+	$(call text,644,deploy/hosts/systemd/warmup.socket,$(PREFIX)/lib/systemd/system/warmup.socket)
+	$(call text,644,deploy/hosts/systemd/warmup.service,$(PREFIX)/lib/systemd/system/warmup.service)
+	install -D -m 644 -t "$(DESTDIR)$(DOCDIR)" README.md CHANGELOG.md LICENSE
+	set -e; for file in $$(cd deploy/hosts && find * -type f); do \
+		mode=644; test ! -x deploy/hosts/$$file || mode=755; \
+		$(call text,$$mode,deploy/hosts/$$file,$(PREFIX)/share/warmup/hosts/$$file); \
+	done
 
 uninstall:
-	rm -rf "$(DESTDIR)$(PREFIX)/lib/warmup" "$(DESTDIR)$(PREFIX)/bin/warmupctl" \
-		"$(DESTDIR)$(PREFIX)/share/warmup" "$(DESTDIR)$(PREFIX)/share/doc/warmup" \
+	rm -rf "$(DESTDIR)$(PREFIX)/lib/warmup" "$(DESTDIR)$(PREFIX)/share/warmup" "$(DESTDIR)$(DOCDIR)"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/warmupctl" \
 		"$(DESTDIR)$(PREFIX)/share/man/man8/warmup.fcgi.8" \
-		"$(DESTDIR)$(PREFIX)/share/man/man8/warmupctl.8"
+		"$(DESTDIR)$(PREFIX)/share/man/man8/warmupctl.8" \
+		"$(DESTDIR)$(PREFIX)/lib/systemd/system/warmup.socket" \
+		"$(DESTDIR)$(PREFIX)/lib/systemd/system/warmup.service"
 
 clean:
 	rm -rf "$(BUILD)"
@@ -82,10 +108,12 @@ help:
 	@echo 'make demo       the same as ./deploy/demo'
 	@echo 'make check      the same as ./tests/run'
 	@echo 'make unit       the unit tests only'
-	@echo 'make install    DESTDIR= PREFIX=/usr/local: programs, schema, manual pages, samples'
+	@echo 'make install    DESTDIR= PREFIX=/usr/local: programs, schema, manual pages, samples, units'
 	@echo 'make uninstall  takes them away again'
+	@echo 'make deb        a package for this Debian (deploy/packages package: what that needs, too)'
+	@echo 'make portable   build/portable: for shared hosting, with the libraries that it needs'
 	@echo 'make clean      removes $$BUILD, by default build'
 	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined'
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check install uninstall clean help
+.PHONY: all demo check portable deb install uninstall clean help

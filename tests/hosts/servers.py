@@ -331,23 +331,23 @@ class SharedHosting(Apache):
         self._put_program(top)
 
     def _put_program(self, folder):
-        shutil.copy(self.run / "lib" / "warmup.fcgi", folder / "warmup.cgi")
+        sample = SAMPLES / self.program
+        script = folder / sample.name
+        script.write_text(self.adapt(sample.read_text(), "/"))
+        script.chmod(0o755)
 
 
 class SharedHostingCgi(SharedHosting):
     sample = "shared-hosting/cgi/.htaccess"
+    program = "shared-hosting/cgi/warmup.cgi"
     modules = ("cgid",)
 
 
 class SharedHostingFcgid(SharedHosting):
     sample = "shared-hosting/fcgid/.htaccess"
+    program = "shared-hosting/fcgid/warmup.fcgi"
     body_kib = 100  # mod_fcgid's default is 128, and no .htaccess can change it
     modules = ("fcgid",)
-
-    def _put_program(self, folder):
-        script = folder / "warmup.fcgi"
-        script.write_text(self.adapt((SAMPLES / "shared-hosting/fcgid/warmup.fcgi").read_text(), "/"))
-        script.chmod(0o755)
 
 
 class Lighttpd(Host):
