@@ -9,15 +9,43 @@
 #define COLUMNS_MAX  16
 #define DOCUMENT_MAX (64 * 1024 * 1024)
 
+/* Length in bytes of the character that text begins with, *plain: whether it may be printed. */
+static size_t
+step(const char *text, bool *plain)
+{
+	unsigned char first = (unsigned char)text[0];
+	size_t len = json_utf8_length(text, strlen(text));
+	bool c1 = first == 0xC2 && (unsigned char)text[1] < 0xA0;
+
+	*plain = len > 0 && first >= ' ' && first != 0x7F && !c1;
+	return len > 0 ? len : 1;
+}
+
 /* Characters, not bytes. */
 static int
 width_of(const char *text)
 {
 	int width = 0;
+	bool plain;
 
-	for (; *text != '\0'; text++)
-		width += ((unsigned char)*text & 0xC0) != 0x80;
+	for (; *text != '\0'; text += step(text, &plain))
+		width++;
 	return width;
+}
+
+void
+output_text(const char *text)
+{
+	size_t len;
+	bool plain;
+
+	for (; *text != '\0'; text += len) {
+		len = step(text, &plain);
+		if (plain)
+			fwrite(text, 1, len, stdout);
+		else
+			putchar('?');
+	}
 }
 
 static const char *
@@ -28,16 +56,12 @@ cell(const struct db_result *rows, int row, int column)
 	return text != NULL ? text : "-";
 }
 
-/* A terminal obeys control characters, so none gets through. */
 static void
 put_cell(const char *text, int width, bool last)
 {
-	int used = width_of(text);
-
-	for (; *text != '\0'; text++)
-		putchar((unsigned char)*text < ' ' || *text == 0x7F ? '?' : *text);
+	output_text(text);
 	if (!last)
-		printf("%*s", width - used + 2, "");
+		printf("%*s", width - width_of(text) + 2, "");
 }
 
 static void

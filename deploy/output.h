@@ -6,6 +6,10 @@
 
 #include <stdbool.h>
 
+/* Prints text that may have come from outside, on one line: a terminal obeys control characters, so
+   each becomes a "?", and so does what is no UTF-8. */
+void output_text(const char *text);
+
 /*
  * Prints rows of text columns.  People get a table under the columns' names, scripts
  * {"<name>":[{"<column>":…},…]}; SQL NULL is "-" and null.

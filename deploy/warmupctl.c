@@ -5,7 +5,6 @@
 #include "command.h"
 
 #include "clock.h"
-#include "http.h"
 #include "log.h"
 #include "version.h"
 
@@ -14,33 +13,53 @@
 #include <string.h>
 #include <strings.h>
 
-enum { TAKES_USER = 1, TAKES_NAME = 2, TAKES_SCHEMA = 4, TAKES_ROLE = 8, TAKES_OPERAND = 16 };
+enum {
+	TAKES_USER = 1,
+	TAKES_NAME = 2,
+	TAKES_SCHEMA = 4,
+	TAKES_ROLE = 8,
+	TAKES_URL = 16,
+	TAKES_KEY_FILE = 32,
+	TAKES_OPERAND = 64
+};
+
+/* Whether a command gets the settings and an open database, or not even starts. */
+enum needs { NEEDS_NOTHING, NEEDS_DATABASE };
 
 struct command {
 	const char *words[2];
 	unsigned takes;
+	enum needs needs;
 	int (*run)(const struct tool *tool, const struct options *options);
 	const char *usage;
 	const char *what;
 };
 
 static const struct command commands[] = {
-	{ { "migrate", NULL }, TAKES_SCHEMA | TAKES_ROLE, migrate_run,
+	{ { "migrate", NULL }, TAKES_SCHEMA | TAKES_ROLE, NEEDS_DATABASE, migrate_run,
 		"migrate [--schema DIR] [--role] [--json]",
 		"Creates or completes the tables and indexes; may be run again at any time.\n"
 		"  --schema DIR  the folder with the NNNN_*.sql files; found by itself otherwise\n"
 		"  --role        also makes the least-privilege role warmup_responder\n" },
-	{ { "key", "add" }, TAKES_USER | TAKES_NAME, key_add_run,
+	{ { "key", "add" }, TAKES_USER | TAKES_NAME, NEEDS_DATABASE, key_add_run,
 		"key add --user UUID [--name TEXT] [--json]",
 		"Makes an API key for a user and prints it, this once.\n"
 		"  --user UUID   whose accounts the key may retry\n"
 		"  --name TEXT   a note on what the key is for\n" },
-	{ { "key", "list" }, TAKES_USER, key_list_run, "key list [--user UUID] [--json]",
+	{ { "key", "list" }, TAKES_USER, NEEDS_DATABASE, key_list_run,
+		"key list [--user UUID] [--json]",
 		"Lists the keys, oldest first; of each only the prefix is known.\n"
 		"  --user UUID   only this user's\n" },
-	{ { "key", "revoke" }, TAKES_OPERAND, key_revoke_run, "key revoke PREFIX_OR_ID [--json]",
+	{ { "key", "revoke" }, TAKES_OPERAND, NEEDS_DATABASE, key_revoke_run,
+		"key revoke PREFIX_OR_ID [--json]",
 		"Revokes a key, from this moment on; one that is revoked already stays so.\n"
 		"  PREFIX_OR_ID  the key's id, or at least 12 characters of its prefix\n" },
+	{ { "doctor", NULL }, TAKES_URL | TAKES_KEY_FILE, NEEDS_NOTHING, doctor_run,
+		"doctor [--url URL] [--key-file FILE] [--json]",
+		"Checks the responder's settings, database and Instantly, and changes nothing.\n"
+		"Run it with the responder's own settings; each problem comes with what to do.\n"
+		"  --url URL        also look through the web server; the route lies behind this\n"
+		"  --key-file FILE  a customer's key, to see that it arrives; - is standard input\n" },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -50,6 +69,8 @@ static const struct option long_options[] = {
 	{ "name", required_argument, NULL, TAKES_NAME },
 	{ "schema", required_argument, NULL, TAKES_SCHEMA },
 	{ "role", no_argument, NULL, TAKES_ROLE },
+	{ "url", required_argument, NULL, TAKES_URL },
+	{ "key-file", required_argument, NULL, TAKES_KEY_FILE },
 	{ "json", no_argument, NULL, 'j' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -60,7 +81,7 @@ print_overview(FILE *to)
 {
 	size_t i;
 
-	fputs("warmupctl: looks after the database that warmup.fcgi works on\n\n", to);
+	fputs("warmupctl: looks after warmup.fcgi: its database, its keys, its deployment\n\n", to);
 	for (i = 0; i < COMMANDS; i++)
 		fprintf(to, "  warmupctl %s\n", commands[i].usage);
 	fputs("\n  warmupctl COMMAND --help    what a command does\n"
@@ -117,6 +138,12 @@ read_options(const struct command *command, int argc, char **argv, struct option
 		case TAKES_SCHEMA:
 			options->schema = optarg;
 			break;
+		case TAKES_URL:
+			options->url = optarg;
+			break;
+		case TAKES_KEY_FILE:
+			options->key_file = optarg;
+			break;
 		case TAKES_ROLE:
 			options->role = true;
 			break;
@@ -156,8 +183,9 @@ open_database(const struct config *config, struct db **db)
 		db_ping(*db, clock_deadline_us(config->db_timeout_ms)) == ERR_OK;
 }
 
+/* Runs a command on the settings' database. */
 static int
-run(const struct command *command, const struct options *options, bool json)
+run_on_database(const struct command *command, const struct options *options, bool json)
 {
 	struct config config;
 	struct db *db = NULL;
@@ -170,6 +198,16 @@ run(const struct command *command, const struct options *options, bool json)
 	}
 	db_close(db);
 	config_wipe(&config);
+	return status;
+}
+
+static int
+run(const struct command *command, const struct options *options, bool json)
+{
+	const struct tool alone = { NULL, NULL, json };
+	int status = command->needs == NEEDS_DATABASE ? run_on_database(command, options, json) :
+							command->run(&alone, options);
+
 	if (fflush(stdout) != 0)
 		status = EXIT_FAILED;
 	return status;

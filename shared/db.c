@@ -267,6 +267,37 @@ db_script(struct db *db, const char *sql, int64_t deadline_us, char *message, si
 }
 
 enum err
+db_explain(struct db *db, const struct db_statement *statement, int64_t deadline_us,
+	struct db_message *message)
+{
+	bool sound = false;
+	enum err err;
+	int slot;
+
+	memset(message, 0, sizeof(*message));
+	err = take_connected(db, deadline_us, &slot);
+	if (err != ERR_OK)
+		return err;
+	err = db_link_explain(db->links[slot], statement, deadline_us, message, &sound);
+	finish(db, slot, sound);
+	return err;
+}
+
+enum err
+db_backend_pid(struct db *db, int64_t deadline_us, int *pid)
+{
+	enum err err;
+	int slot;
+
+	err = take_connected(db, deadline_us, &slot);
+	if (err != ERR_OK)
+		return err;
+	*pid = db_link_backend_pid(db->links[slot]);
+	give_back(db, slot);
+	return ERR_OK;
+}
+
+enum err
 db_ping(struct db *db, int64_t deadline_us)
 {
 	struct db_result *result = NULL;

@@ -64,6 +64,20 @@ enum err db_run(struct db *db, const struct db_statement *statement, const struc
 enum err db_script(
 	struct db *db, const char *sql, int64_t deadline_us, char *message, size_t size) MUST_CHECK;
 
+/* Why a statement would fail, in the server's own words: for an operator's eyes. */
+struct db_message {
+	char sqlstate[6]; /* "" = the connection failed, which is logged; text is "" then, too */
+	char text[512];
+};
+
+/* Has the server parse and plan a statement and judge the login's right to it, without running it
+   and without leaving anything behind, even on a connection that a pooler lends to many. */
+enum err db_explain(struct db *db, const struct db_statement *statement, int64_t deadline_us,
+	struct db_message *message) MUST_CHECK;
+
+/* The number of our server process as told on connecting; a pooler tells one of its own. */
+enum err db_backend_pid(struct db *db, int64_t deadline_us, int *pid) MUST_CHECK;
+
 /* Whether the database answers a trivial statement. */
 enum err db_ping(struct db *db, int64_t deadline_us) MUST_CHECK;
 

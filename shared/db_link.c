@@ -8,6 +8,7 @@
  */
 #include "db_link.h"
 
+#include "buf.h"
 #include "clock.h"
 #include "db_connect.h"
 #include "db_outcome.h"
@@ -18,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define EXPLAIN_MAX (16 * 1024) /* a statement and one word; the longest has 1 KiB */
 
 struct db_link {
 	PGconn *conn;
@@ -183,5 +186,55 @@ db_link_script(struct db_link *link, const char *sql, int64_t deadline_us, char 
 		snprintf(message, size, "%s",
 			result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(link->conn));
 	PQclear(result);
+	return err;
+}
+
+int
+db_link_backend_pid(const struct db_link *link)
+{
+	return PQbackendPID(link->conn);
+}
+
+static void
+take_message(struct db_message *message, const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+
+	if (state == NULL || text == NULL)
+		return;
+	snprintf(message->sqlstate, sizeof(message->sqlstate), "%s", state);
+	snprintf(message->text, sizeof(message->text), "%s", text);
+}
+
+enum err
+db_link_explain(struct db_link *link, const struct db_statement *statement, int64_t deadline_us,
+	struct db_message *message, bool *sound)
+{
+	const char *nulls[DB_PARAMS_MAX] = { NULL };
+	PGresult *result = NULL;
+	struct buf sql;
+	enum err err;
+	int sent;
+
+	*sound = false;
+	buf_init(&sql, EXPLAIN_MAX);
+	buf_printf(&sql, "EXPLAIN %s", statement->sql);
+	err = buf_check(&sql);
+	if (err != ERR_OK)
+		goto out;
+	sent = PQsendQueryParams(
+		link->conn, buf_text(&sql), statement->params, NULL, nulls, NULL, NULL, 0);
+	if (!sent) {
+		log_fault(LOG_WARN, DB_OUTCOME_BROKEN, NULL);
+		err = ERR_DB_LOST;
+		goto out;
+	}
+	err = db_outcome_wait(link->conn, deadline_us, &result, sound);
+	if (err != ERR_OK)
+		take_message(message, result);
+out:
+	PQclear(result);
+	buf_free(&sql);
 	return err;
 }

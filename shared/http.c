@@ -40,15 +40,21 @@ take_body(char *data, size_t size, size_t count, void *context)
 }
 
 static struct curl_slist *
-make_headers(const char *bearer, bool post)
+make_headers(const struct http_options *options, bool post)
 {
 	struct curl_slist *list = curl_slist_append(NULL, "Accept: application/json"), *more = list;
-	struct buf line;
+	struct buf line, id;
 
 	buf_init(&line, 1024);
-	buf_printf(&line, "Authorization: Bearer %s", bearer);
-	if (more != NULL && bearer[0] != '\0')
+	buf_printf(&line, "Authorization: Bearer %s", options->bearer);
+	if (more != NULL && options->bearer[0] != '\0')
 		more = curl_slist_append(list, buf_text(&line));
+	if (more != NULL && options->request_id != NULL) {
+		buf_init(&id, 1024);
+		buf_printf(&id, "X-Request-Id: %s", options->request_id);
+		more = buf_check(&id) == ERR_OK ? curl_slist_append(list, buf_text(&id)) : NULL;
+		buf_free(&id);
+	}
 	if (more != NULL && post)
 		more = curl_slist_append(list, "Content-Type: application/json");
 	if (more == NULL || buf_check(&line) != ERR_OK) {
@@ -104,8 +110,8 @@ http_open(const struct http_options *options, struct http **out)
 	buf_puts(&http->url, options->base_url);
 	http->base_len = http->url.len;
 	http->curl = curl_easy_init();
-	http->get_headers = make_headers(options->bearer, false);
-	http->post_headers = make_headers(options->bearer, true);
+	http->get_headers = make_headers(options, false);
+	http->post_headers = make_headers(options, true);
 	if (buf_check(&http->url) != ERR_OK || http->curl == NULL || http->get_headers == NULL ||
 		http->post_headers == NULL || !set_options(http->curl, options)) {
 		http_close(http);
@@ -186,9 +192,10 @@ read_facts(CURL *curl, struct http_reply *reply)
 	reply->retry_after_s = retry_after > 0 && retry_after < 1000000 ? (long)retry_after : 0;
 }
 
-void
-http_call(struct http *http, const char *path, const char *body, int64_t deadline_us,
-	struct http_reply *reply)
+/* GET if body is NULL, else POST; under the name of another method if that is not NULL. */
+static void
+perform(struct http *http, const char *method, const char *path, const char *body,
+	int64_t deadline_us, struct http_reply *reply)
 {
 	CURL *curl = http->curl;
 	int left_ms = clock_left_ms(deadline_us);
@@ -204,6 +211,7 @@ http_call(struct http *http, const char *path, const char *body, int64_t deadlin
 	buf_puts(&http->url, path);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->body);
+	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	if (body != NULL) {
 		curl_easy_setopt(curl, CURLOPT_POST, 1L);
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
@@ -221,6 +229,31 @@ http_call(struct http *http, const char *path, const char *body, int64_t deadlin
 	reply->end = end_of(code, &reply->body);
 	if (reply->end == HTTP_COMPLETE)
 		read_facts(curl, reply);
+}
+
+void
+http_call(struct http *http, const char *path, const char *body, int64_t deadline_us,
+	struct http_reply *reply)
+{
+	perform(http, NULL, path, body, deadline_us, reply);
+}
+
+void
+http_probe(struct http *http, const char *method, const char *path, int64_t deadline_us,
+	struct http_reply *reply)
+{
+	perform(http, method, path, NULL, deadline_us, reply);
+}
+
+const char *
+http_header(struct http *http, const char *name)
+{
+	struct curl_header *header;
+
+	/* -1: of the last response, should there have been a 1xx before it. */
+	if (curl_easy_header(http->curl, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+		return NULL;
+	return header->value;
 }
 
 void

@@ -21,6 +21,7 @@ struct http_options {
 	const char *bearer;   /* the key; "" = none */
 	const char *ca_file;  /* "" = the system's */
 	int connect_timeout_ms;
+	const char *request_id; /* X-Request-Id of every call; NULL = none */
 };
 
 /* How an exchange ended. Only after HTTP_COMPLETE do status and body mean anything. */
@@ -51,6 +52,14 @@ void http_close(struct http *http);
    already be percent-encoded.  Always fills reply. */
 void http_call(struct http *http, const char *path, const char *body, int64_t deadline_us,
 	struct http_reply *reply);
+
+/* The same with any method, and without a body: for an operator's look at a host. */
+void http_probe(struct http *http, const char *method, const char *path, int64_t deadline_us,
+	struct http_reply *reply);
+
+/* A header of the last reply by its name in any case, the first of several; NULL if there is none.
+   Lives until the next call. */
+const char *http_header(struct http *http, const char *name);
 
 /* Appends text to path, percent-encoded but for letters, digits and "-._~". */
 void http_escape(struct buf *path, const char *text);

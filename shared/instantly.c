@@ -69,7 +69,7 @@ enum err
 instantly_open(const struct config *config, struct instantly **out)
 {
 	const struct http_options options = { config->instantly_api_url, config->instantly_api_key,
-		config->instantly_ca_file, config->upstream_connect_timeout_ms };
+		config->instantly_ca_file, config->upstream_connect_timeout_ms, NULL };
 	struct instantly *instantly = calloc(1, sizeof(*instantly));
 	enum err err;
 
@@ -198,4 +198,33 @@ instantly_enable(struct instantly *instantly, const char *address, int64_t deadl
 	out->outcome = reply->end != HTTP_COMPLETE ?
 		by_end[reply->end] :
 		judge(instantly, out->status, address, deadline_us);
+}
+
+void
+instantly_probe(struct instantly *instantly, enum instantly_question question, int64_t deadline_us,
+	struct upstream_reply *out)
+{
+	/* What is asked, and how it is answered where the scope is there. */
+	static const struct {
+		const char *path, *array;
+		int other_status;
+	} questions[] = {
+		[INSTANTLY_ACCOUNTS] = { "/accounts?limit=1", "items", 0 },
+		[INSTANTLY_JOBS] = { "/background-jobs/000000000000000000000000", NULL, 404 },
+	};
+	const struct http_reply *reply = &instantly->reply;
+	const struct buf *body = &reply->body;
+
+	memset(out, 0, sizeof(*out));
+	http_call(instantly->http, questions[question].path, NULL, deadline_us, &instantly->reply);
+	out->status = reply->status;
+	if (reply->end != HTTP_COMPLETE)
+		out->outcome = by_end[reply->end];
+	else if (!reply_is_object(buf_text(body), body->len,
+			 reply->status == 200 ? questions[question].array : NULL))
+		out->outcome = UPSTREAM_NOT_JSON;
+	else if (reply->status == 200 || reply->status == questions[question].other_status)
+		out->outcome = UPSTREAM_ACCEPTED;
+	else
+		out->outcome = UPSTREAM_REFUSED;
 }

@@ -48,4 +48,16 @@ void instantly_close(struct instantly *instantly);
 void instantly_enable(struct instantly *instantly, const char *address, int64_t deadline_us,
 	struct upstream_reply *reply);
 
+/* Questions that change nothing, each under one scope of the key: accounts:read (are there any
+   accounts?) and background-jobs:read (a job that never was). */
+enum instantly_question { INSTANTLY_ACCOUNTS, INSTANTLY_JOBS };
+
+/*
+ * Asks such a question, for an operator.  The outcome is ACCEPTED: the scope is there; REFUSED: a
+ * status that says no, in Instantly's JSON; NOT_JSON: any status, but not in its words; or how the
+ * exchange failed.  Logs nothing.
+ */
+void instantly_probe(struct instantly *instantly, enum instantly_question question,
+	int64_t deadline_us, struct upstream_reply *reply);
+
 #endif

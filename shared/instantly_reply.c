@@ -210,6 +210,17 @@ reply_read_account(const char *body, size_t len)
 	return active;
 }
 
+bool
+reply_is_object(const char *body, size_t len, const char *array)
+{
+	cJSON *root = parse_object(body, len);
+	bool is = root != NULL &&
+		(array == NULL || cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(root, array)));
+
+	cJSON_Delete(root);
+	return is;
+}
+
 enum err
 reply_write_enable_body(struct buf *body, const char *address)
 {

@@ -30,6 +30,9 @@ bool reply_read_job(const char *body, size_t len, const char *address, bool *fai
 /* Whether a reply to GET accounts/{email} says that the address is being warmed up. */
 bool reply_read_account(const char *body, size_t len);
 
+/* Whether a reply is one JSON object at all and has an array of that name; NULL: any object. */
+bool reply_is_object(const char *body, size_t len, const char *array);
+
 /* {"emails":["<address>"]} and not a byte more: other members reach far beyond one inbox. */
 enum err reply_write_enable_body(struct buf *body, const char *address) MUST_CHECK;
 

@@ -24,6 +24,7 @@ static const char *const names[LOG_LEVEL_MAX] = {
 };
 
 static const char *plain_program; /* set once, before any thread */
+static struct buf *collected;     /* a tool's, which has no threads */
 static atomic_int threshold = LOG_INFO;
 static _Thread_local const char *current_request_id;
 
@@ -37,6 +38,12 @@ void
 log_set_plain(const char *program)
 {
 	plain_program = program;
+}
+
+void
+log_collect(struct buf *lines)
+{
+	collected = lines;
 }
 
 const char *
@@ -135,6 +142,16 @@ log_request(const struct log_request *request, enum log_level level)
 	end_line(&line);
 }
 
+static void
+put_plain(const char *what, const char *detail)
+{
+	if (collected != NULL)
+		buf_printf(collected, detail != NULL ? "%s (%s)\n" : "%s\n", what, detail);
+	else
+		fprintf(stderr, detail != NULL ? "%s: %s (%s)\n" : "%s: %s\n", plain_program, what,
+			detail);
+}
+
 void
 log_fault(enum log_level level, const char *what, const char *detail)
 {
@@ -143,8 +160,7 @@ log_fault(enum log_level level, const char *what, const char *detail)
 	if ((int)level < atomic_load(&threshold))
 		return;
 	if (plain_program != NULL) {
-		fprintf(stderr, detail != NULL ? "%s: %s (%s)\n" : "%s: %s\n", plain_program, what,
-			detail);
+		put_plain(what, detail);
 		return;
 	}
 	begin_line(&line, level);

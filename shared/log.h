@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct buf;
+
 /* Everything that is told of a request.  NULL or "" (0 for upstream_status): not known. */
 struct log_request {
 	const char *method; /* a known method, or "OTHER": never the client's own text */
@@ -28,6 +30,10 @@ void log_set_level(enum log_level level);
 
 /* Faults as plain lines "program: what (detail)" instead of JSON: for a tool that people run. */
 void log_set_plain(const char *program);
+
+/* From now on a plain fault goes into lines, as "what (detail)" and a line end, and not to standard
+   error; NULL ends that. For a tool of one thread that shows them in its own way. */
+void log_collect(struct buf *lines);
 
 /* "debug" … "error" and back; -1 for another name. */
 const char *log_level_name(enum log_level level);

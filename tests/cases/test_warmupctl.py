@@ -17,7 +17,7 @@ from test_database import QUICK
 from test_transport import Raw
 
 MIGRATIONS = sorted(file.name for file in (TOP / "deploy/schema").glob("[0-9]*.sql"))
-COMMANDS = ["migrate", "key add", "key list", "key revoke"]
+COMMANDS = ["migrate", "key add", "key list", "key revoke", "doctor"]
 USER = "11111111-1111-4111-8111-111111111111"
 KEY = re.compile(r"pk_live_[0-9a-f]{64}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

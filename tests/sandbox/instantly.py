@@ -1,7 +1,7 @@
 """A stand-in for the Instantly API, that behaves, or misbehaves as it is told.
 
-Serves the three routes that matter here (enable warm-up, a background job, one account) on
-127.0.0.1, keeps an exact record of every call, and can be scripted per address. `service.py` is
+Serves the four routes that matter here (enable warm-up, a background job, one account, the list of
+accounts) on 127.0.0.1, keeps an exact record of every call, and can be scripted per address. `service.py` is
 what it does when all is well, `behaviours.py` the table of what else it can do, `wire.py` how that
 gets onto the socket. Refuses to be more: no other routes, no rate limit of its own.
 
@@ -23,11 +23,11 @@ from urllib.parse import quote
 if __package__:
     from . import wire
     from .behaviours import ACCEPTED, BEHAVIOURS, REFUSED, named_by
-    from .service import BASE, Call, Service
+    from .service import BASE, SCOPES, Call, Service
 else:
     import wire
     from behaviours import ACCEPTED, BEHAVIOURS, REFUSED, named_by
-    from service import BASE, Call, Service
+    from service import BASE, SCOPES, Call, Service
 
 Reply = wire.Reply
 
@@ -58,7 +58,7 @@ class Sandbox(Service):
         self.redirect_to = None  # Location of the redirects; None: another path of this server
         self._calls, self._count = collections.deque(maxlen=keep), 0
         self._scripts = {kind: collections.defaultdict(collections.deque)
-                         for kind in ("enable", "job", "account")}
+                         for kind in SCOPES}
         self._holds = {}
         self._connections = {}  # Connection: Thread
         self._listener = self._acceptor = None
@@ -128,6 +128,10 @@ class Sandbox(Service):
     def script_account(self, address, *steps):
         """The same for reading the account."""
         self._add_steps("account", address, steps)
+
+    def script_list(self, *steps):
+        """The same for the list of accounts, which is nobody's."""
+        self._add_steps("accounts", None, steps)
 
     def _add_steps(self, kind, address, steps):
         for step in steps:
@@ -278,19 +282,20 @@ class Sandbox(Service):
             raise wire.Left()
 
     def _judge(self, call):
-        """Gates in the order of the real thing: the edge, the key, the route, the form."""
+        """Gates in the order of the real thing: the edge, the key, the route, the scope, the form."""
         if not any(wire.values(call.headers, "user-agent")):
             return Reply(403, "error code: 1010", {"Content-Type": "text/plain; charset=UTF-8"})
         if not call.authorization_ok:
             missing = not wire.values(call.headers, "authorization")
             return wire.error(401, "Missing Authorization header" if missing else "Invalid API key")
-        if call.kind == "enable":
-            return self.judge_form(call) or self._behave(call, self.enable)
-        if call.kind == "job":
-            return self._behave(call, self.read_job)
-        if call.kind == "account":
-            return self._behave(call, self.read_account)
-        return wire.error(404, f"Route {call.method}:{call.target} not found")
+        serve = {"enable": self.enable, "job": self.read_job, "account": self.read_account,
+                 "accounts": self.list_accounts}.get(call.kind)
+        if serve is None:
+            return wire.error(404, f"Route {call.method}:{call.target} not found")
+        refusal = self.judge_scope(call)
+        if refusal is None and call.kind == "enable":
+            refusal = self.judge_form(call)
+        return refusal or self._behave(call, serve)
 
     def _behave(self, call, normally):
         """The next scripted step; without one, of an enable what its address selects."""

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import uuid
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 if __package__:
     from . import wire
@@ -23,11 +23,14 @@ EMAILS_MAX = 100
 KEPT_MAX = 100_000  # accounts and jobs remembered, so that a long benchmark does not grow for ever
 
 BASE = "/api/v2"
-ROUTES = (  # kind, method, path below the base
-    ("enable", "POST", re.compile("/accounts/warmup/enable")),
-    ("job", "GET", re.compile("/background-jobs/([^/]+)")),
-    ("account", "GET", re.compile("/accounts/([^/]+)")),
+ROUTES = (  # kind, method, path below the base, scope that the key must have
+    ("enable", "POST", re.compile("/accounts/warmup/enable"), "accounts:update"),
+    ("job", "GET", re.compile("/background-jobs/([^/]+)"), "background-jobs:read"),
+    ("account", "GET", re.compile("/accounts/([^/]+)"), "accounts:read"),
+    ("accounts", "GET", re.compile("/accounts"), "accounts:read"),
 )
+SCOPES = {kind: scope for kind, _, _, scope in ROUTES}
+PAGE, PAGE_MAX = 10, 100  # accounts in one list, unless the call says otherwise
 JOB_ENDS = {  # outcome: (status at the end, what the item complains of)
     "done": ("success", None),
     "item-failed": ("success", "Account not found"),
@@ -53,7 +56,7 @@ class Call:
     headers: list = dataclasses.field(default_factory=list, repr=False)
     head: bytes = dataclasses.field(default=b"", repr=False)
     body: bytes = b""
-    kind: str = "other"  # enable, job, account, other
+    kind: str = "other"  # enable, job, account, accounts, other
     address: str = None  # whose call it is; of an enable, the first of `emails`
     emails: list = dataclasses.field(default_factory=list)
     job: str = None
@@ -93,6 +96,7 @@ class Service:
     def __init__(self):
         self.job_seconds = 0.12  # how long a job is in-progress
         self.accounts = {}  # address: the account as the API shows it
+        self.scopes = set(SCOPES.values())  # what the key may do
         self._lock = threading.RLock()
         self._jobs = {}
         self._workspace = str(uuid.uuid4())
@@ -106,7 +110,7 @@ class Service:
     def classify(self, call):
         """Kind, address and job of a call, before anything is judged."""
         path, match = call.target.partition("?")[0], None
-        for kind, method, pattern in ROUTES:
+        for kind, method, pattern, _ in ROUTES:
             if call.method == method and path.startswith(BASE) and (
                     match := pattern.fullmatch(path, len(BASE))):
                 call.kind = kind
@@ -138,7 +142,12 @@ class Service:
         # Nobody named, perhaps by a misspelt member: the real one does not complain either.
         return None if emails else wire.Reply(body=self._new_job([]), verdict=NONE)
 
-    # The three routes. `outcome` is what becomes of the job, `done` shows it finished at once.
+    def judge_scope(self, call):
+        """What a call gets whose scope the key lacks; None if it has it."""
+        scope = SCOPES[call.kind]
+        return None if scope in self.scopes else wire.error(403, f"Missing scope {scope}")
+
+    # The routes. `outcome` is what becomes of the job, `done` shows it finished at once.
 
     def enable(self, call, outcome, done):
         verdict = REFUSED if outcome in FAILED_ENDS else ACCEPTED
@@ -158,6 +167,17 @@ class Service:
     def read_account(self, call, _outcome, _done):
         account = self.accounts.get(call.address)
         return wire.Reply(body=account) if account else wire.error(404, "Account not found")
+
+    def list_accounts(self, call, _outcome, _done):
+        query = parse_qs(call.target.partition("?")[2])
+        limit, after = query.get("limit", [str(PAGE)])[0], query.get("starting_after", [""])[0]
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_MAX):
+            return wire.error(400, f"limit must be a number from 1 to {PAGE_MAX}")
+        with self._lock:
+            left = sorted(address for address in self.accounts if address > after)
+            items = [self.accounts[address] for address in left[:int(limit)]]
+        more = items[-1]["email"] if len(left) > len(items) else None
+        return wire.Reply(body={"items": items, "next_starting_after": more})
 
     def adopt_job(self, call, reply):
         """Let a job be read that only a scripted reply made up."""

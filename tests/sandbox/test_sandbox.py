@@ -137,6 +137,49 @@ def test_accounts(box):
     assert client.call("GET", "/api/v2/background-jobs/" + "0" * 24)[0] == 404
 
 
+def test_list_of_accounts_comes_in_pages(box):
+    client, path = Client(box), "/api/v2/accounts"
+    assert client.call("GET", path)[:2] == (200, {"items": [], "next_starting_after": None})
+    for name in "cab":
+        box.set_account(f"{name}@demo.example", 1)
+    whole = client.call("GET", path)[1]
+    assert [item["email"] for item in whole["items"]] == [f"{name}@demo.example" for name in "abc"]
+    assert whole["next_starting_after"] is None
+    first = client.call("GET", f"{path}?limit=2")[1]
+    assert first == {"items": whole["items"][:2], "next_starting_after": "b@demo.example"}
+    rest = client.call("GET", f"{path}?limit=2&starting_after={quote(first['next_starting_after'])}")
+    assert rest[1] == {"items": whole["items"][2:], "next_starting_after": None}
+    for limit in "0", "101", "x", "":
+        assert client.call("GET", f"{path}?limit={limit}&x=")[0] == (200 if limit == "" else 400)
+    assert {call.kind for call in box.calls} == {"accounts"}
+
+
+def test_list_of_accounts_can_be_scripted(box):
+    box.script_list("error-503", Reply(200, b"[]"))
+    client = Client(box)
+    assert [client.call("GET", "/api/v2/accounts?limit=1")[0] for _ in range(3)] == [503, 200, 200]
+    assert [call.behaviour for call in box.calls] == ["error-503", "scripted", "normal"]
+
+
+@pytest.mark.parametrize("scope, refused", [
+    ("accounts:update", ["enable"]), ("accounts:read", ["account", "accounts"]),
+    ("background-jobs:read", ["job"])])
+def test_scope_that_the_key_lacks_is_a_403_on_its_routes(box, scope, refused):
+    box.set_account("a@demo.example", 1)
+    box.scopes.remove(scope)
+    client = Client(box)
+    got = {"enable": client.enable("a@demo.example"),
+           "account": client.call("GET", "/api/v2/accounts/a%40demo.example"),
+           "accounts": client.call("GET", "/api/v2/accounts"),
+           "job": client.call("GET", "/api/v2/background-jobs/" + "0" * 24)}
+    assert [kind for kind, reply in got.items() if reply[0] == 403] == refused
+    for kind in refused:
+        assert got[kind][1] == {"statusCode": 403, "error": "Forbidden",
+                                "message": f"Missing scope {scope}"}
+    assert [call.verdict for call in box.calls if call.kind == "enable"] == [
+        "refused" if "enable" in refused else "accepted"]
+
+
 @pytest.mark.parametrize("change, status, message", [
     ({"User-Agent": ""}, 403, None),
     ({"Authorization": None}, 401, "Missing Authorization header"),

@@ -538,6 +538,46 @@ assert_one_address(const char *body, const char *address)
 	cJSON_Delete(root);
 }
 
+static const struct {
+	const char *body;
+	size_t len;
+	bool object, items;
+} objects[] = {
+	{ BYTES("{\"items\":[]}"), true, true },
+	{ BYTES("{\"items\":[{\"email\":\"" ADDRESS "\"}],\"next_starting_after\":null}"), true,
+		true },
+	{ BYTES(" {\"items\" : [1] }\n"), true, true },
+	{ BYTES("{}"), true, false },
+	{ BYTES("{\"items\":{}}"), true, false },
+	{ BYTES("{\"items\":null}"), true, false },
+	{ BYTES("{\"Items\":[]}"), true, false },
+	{ BYTES("{\"statusCode\":403}"), true, false },
+	{ BYTES(""), false, false },
+	{ BYTES("[]"), false, false },
+	{ BYTES("null"), false, false },
+	{ BYTES("{\"items\":[]"), false, false },
+	{ BYTES("{\"items\":[]}}"), false, false },
+	{ BYTES("{\"items\":[]}\0"), false, false },
+	{ BYTES("{\"items\":[\"\xff\"]}"), false, false },
+	{ BYTES("error code: 1010"), false, false },
+	{ BYTES("<!doctype html>"), false, false },
+};
+
+static void
+test_reply_is_object_examples(void **state)
+{
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(objects); i++) {
+		char *copy = exact_copy(objects[i].body, objects[i].len);
+
+		assert_int_equal(reply_is_object(copy, objects[i].len, NULL), objects[i].object);
+		assert_int_equal(reply_is_object(copy, objects[i].len, "items"), objects[i].items);
+		free(copy);
+	}
+}
+
 static void
 test_reply_write_enable_body_exact_bytes(void **state)
 {
@@ -605,6 +645,7 @@ main(void)
 		cmocka_unit_test(test_reply_read_job_examples),
 		cmocka_unit_test(test_reply_read_job_address_listed_twice),
 		cmocka_unit_test(test_reply_read_account_examples),
+		cmocka_unit_test(test_reply_is_object_examples),
 		cmocka_unit_test(test_reply_write_enable_body_exact_bytes),
 		cmocka_unit_test(test_reply_write_enable_body_too_long),
 		cmocka_unit_test(test_instantly_reason_words),
