@@ -282,7 +282,7 @@ look_up(struct doctor *doctor, const char *key)
 }
 
 #define PASS_ON                                                                                    \
-	"CGIPassAuth On, or SetEnvIf Authorization \"(.*)\" HTTP_AUTHORIZATION=$1 (Apache); "      \
+	"CGIPassAuth On, or SetEnvIf Authorization \"(.+)\" HTTP_AUTHORIZATION=$1 (Apache); "      \
 	"elsewhere pass the Authorization header on to the responder"
 
 /* What follows from both: [known][whether the responder took the key]. */
