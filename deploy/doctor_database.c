@@ -208,7 +208,7 @@ report_unmade(struct doctor *doctor, const struct check *check, enum err err)
 {
 	char found[512];
 
-	snprintf(found, sizeof(found), "not to be seen: %s", buf_text(&doctor->faults));
+	snprintf(found, sizeof(found), "cannot be judged: %s", buf_text(&doctor->faults));
 	doctor_report(doctor, check->statement.name,
 		err == ERR_DB_REFUSED ? DOCTOR_WARN : DOCTOR_FAIL, found,
 		err == ERR_DB_REFUSED ?
