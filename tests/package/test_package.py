@@ -1,7 +1,7 @@
 """What leaves this folder: the Debian package, "make install", and the folder for shared hosting.
 
-Each is built, looked through, installed and taken away again. The system is left as it is: installations go into folders
-of their own, with dpkg under fakeroot, so that owners are what they will be whoever runs this.
+Each is built, looked through, installed and taken away again. The system is left as it is: installations go into
+folders of their own, with dpkg under fakeroot, so that owners are what they will be whoever runs this.
 
     pytest tests/package
 """
@@ -43,6 +43,11 @@ def files_below(folder):
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def host_mode(name):
+    """The mode that a file of HOSTS is installed with."""
+    return 0o755 if os.access(TOP / "deploy" / name, os.X_OK) else 0o644
 
 
 def health(program, settings_file):
@@ -102,7 +107,7 @@ def test_package_holds_what_it_should(members):
         "/usr/share/lintian/overrides/warmup-fcgi": 0o644,
         "/usr/share/warmup/warmup.conf.example": 0o640,
         **{f"/usr/share/warmup/schema/{path.name}": 0o644 for path in (TOP / "deploy/schema").iterdir()},
-        **{f"/usr/share/warmup/{name}": 0o755 if os.access(TOP / "deploy" / name, os.X_OK) else 0o644 for name in HOSTS}}
+        **{f"/usr/share/warmup/{name}": host_mode(name) for name in HOSTS}}
     entries = [member.entry for member in members.values()]
     assert {entry.name[1:]: entry.mode for entry in entries if not entry.isdir()} == wanted
     assert {entry.mode for entry in entries if entry.isdir()} == {0o755}
@@ -114,7 +119,8 @@ def test_package_names_its_own_places(members):
         if member.content is not None and not name.endswith("README.md.gz"):
             content = gzip.decompress(member.content) if name.endswith(".gz") else member.content
             assert b"/usr/local" not in content, name
-    assert b"\nExecStart=/usr/lib/warmup/warmup.fcgi\n" in members["/usr/share/warmup/hosts/systemd/warmup.service"].content
+    unit = members["/usr/share/warmup/hosts/systemd/warmup.service"].content
+    assert b"\nExecStart=/usr/lib/warmup/warmup.fcgi\n" in unit
 
 
 def test_licence_is_the_projects(members):
@@ -234,7 +240,7 @@ def test_make_install_and_uninstall(tmp_path, prefix):
     assert {name for name in installed if not mode(top / name) & stat.S_IROTH} == {str(sample.relative_to(top))}
     assert mode(pathlib.Path(shutil.copy(sample, tmp_path))) == 0o640
     for name in HOSTS:
-        assert mode(top / "share/warmup" / name) == (0o755 if os.access(TOP / "deploy" / name, os.X_OK) else 0o644)
+        assert mode(top / "share/warmup" / name) == host_mode(name)
 
     # Texts name the places of this installation.
     for name in installed:
@@ -274,8 +280,8 @@ def test_portable_needs_glibc_and_nothing_else(portable):
 
 
 def test_portable_needs_the_glibc_that_its_page_tells(portable):
-    told = dict(re.findall(r"^\| Debian (\d+) \| (\S+) or newer ", (TOP / "deploy/hosts/shared-hosting/README.md").read_text(),
-                           re.M))
+    page = (TOP / "deploy/hosts/shared-hosting/README.md").read_text()
+    told = dict(re.findall(r"^\| Debian (\d+) \| (\S+) or newer ", page, re.M))
     here = re.search(r'^VERSION_ID="?(\d+)', pathlib.Path("/etc/os-release").read_text(), re.M)[1]
     assert re.search(r"glibc (\S+) or newer", (portable / "needs.txt").read_text())[1] == told[here]
 
