@@ -21,7 +21,7 @@
 /* The server's words on a failed connect are an operator's best help; they name host, user and
    database, but should they ever quote the password, they are dropped. */
 static void
-log_connect_failure(PGconn *conn, bool late)
+log_connect_failure(const PGconn *conn, bool late)
 {
 	static _Atomic int64_t quiet_until_us;
 	const char *password = PQpass(conn), *text = PQerrorMessage(conn);
