@@ -175,7 +175,7 @@ items_fit(const char *list)
 {
 	size_t len = strcspn(list, ",");
 
-	for (; list[len] != '\0' && len < HOST_MAX; len = strcspn(list, ","))
+	for (; len < HOST_MAX && list[len] != '\0'; len = strcspn(list, ","))
 		list += len + 1;
 	return len < HOST_MAX;
 }
