@@ -2,6 +2,7 @@
 #
 # BUILD is where everything goes, so that builds of several kinds stand beside each other:
 #   make BUILD=build/asan SANITIZE=address,undefined
+#   make BUILD=build/coverage COVERAGE=1
 
 BUILD  ?= build
 PREFIX ?= /usr/local
@@ -21,7 +22,11 @@ override CFLAGS   += -std=c11 -fPIE -pthread -fstack-protector-strong -Wall -Wex
 override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 LDLIBS            := $(shell pkg-config --libs $(LIBS))
 
-ifdef SANITIZE
+ifdef COVERAGE
+# Not optimised, so that lines and branches are those of the source; atomic, because there are threads.
+override CFLAGS  += -O0 --coverage -fprofile-update=atomic -fprofile-abs-path
+override LDFLAGS += --coverage
+else ifdef SANITIZE
 override CFLAGS  += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 override LDFLAGS += -fsanitize=$(SANITIZE)
 else ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),)
@@ -113,7 +118,7 @@ help:
 	@echo 'make deb        a package for this Debian (deploy/packages package: what that needs, too)'
 	@echo 'make portable   build/portable: for shared hosting, with the libraries that it needs'
 	@echo 'make clean      removes $$BUILD, by default build'
-	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined'
+	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined COVERAGE=1'
 
 .DEFAULT_GOAL := all
 .PHONY: all demo check portable deb install uninstall clean help

@@ -22,8 +22,6 @@
 #define SYSTEM_FILE    "/etc/warmup/warmup.conf"
 #define USER_FILE      ".config/warmup/warmup.conf"
 
-extern char **environ;
-
 enum kind { KIND_TEXT, KIND_INT, KIND_ON_OFF, KIND_LEVEL };
 
 struct setting {
@@ -79,15 +77,16 @@ static const char name_characters[] =
 /* The file's own name: a setting too, but only of the environment. */
 static const char config_name[] = "WARMUP_CONFIG";
 
-/* What the file says, by the row's number; values are copies. */
+/* What the file says, by the row's number; the values lie in the text. */
 struct file_values {
-	char *value[SETTINGS];
+	const char *value[SETTINGS];
 	int line[SETTINGS];
+	char text[FILE_MAX_BYTES];
 };
 
 /* Header text, so nothing that could end the header: the key goes into one unescaped. */
 static enum err
-check_key(char *value)
+check_key(char *value) /* as all in the table: NOLINT(readability-non-const-parameter) */
 {
 	size_t i;
 
@@ -138,6 +137,7 @@ static enum err
 set_value(struct config *config, const struct setting *row, const char *value)
 {
 	char *member = (char *)config + row->offset;
+	/* The row says that an int is there. NOLINTNEXTLINE(bugprone-casting-through-void) */
 	int *number = (int *)(void *)member;
 
 	switch (row->kind) {
@@ -242,11 +242,8 @@ read_line(
 			file, number);
 		return;
 	}
-	free(values->value[row]); /* as in systemd, the last one counts */
-	values->value[row] = strdup(value);
+	values->value[row] = value; /* as in systemd, the last one counts */
 	values->line[row] = number;
-	if (values->value[row] == NULL)
-		buf_puts(problems, "out of memory\n");
 }
 
 /* The file that counts: the named one, else the first default that exists; "" for none. */
@@ -254,7 +251,7 @@ static void
 choose_file(struct config *config)
 {
 	const char *named = getenv(config_name);
-	struct passwd *account;
+	const struct passwd *account;
 
 	config->file[0] = '\0';
 	if (named != NULL && named[0] != '\0') {
@@ -274,9 +271,9 @@ choose_file(struct config *config)
 }
 
 static void
-read_lines(char *text, struct file_values *values, const char *file, struct buf *problems)
+read_lines(struct file_values *values, const char *file, struct buf *problems)
 {
-	char *line, *next = text;
+	char *line, *next = values->text;
 	int number = 0;
 
 	while ((line = strsep(&next, "\n")) != NULL)
@@ -287,7 +284,7 @@ static void
 read_file(
 	struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
 {
-	char text[FILE_MAX_BYTES];
+	char *text = values->text;
 	struct stat status;
 	size_t len;
 	FILE *file;
@@ -312,13 +309,12 @@ read_file(
 	if ((status.st_mode & S_IROTH) != 0)
 		buf_printf(
 			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
-	len = fread(text, 1, sizeof(text) - 1, file);
+	len = fread(text, 1, FILE_MAX_BYTES - 1, file);
 	text[len] = '\0';
-	if (len == sizeof(text) - 1 || memchr(text, '\0', len) != NULL)
+	if (len == FILE_MAX_BYTES - 1 || memchr(text, '\0', len) != NULL)
 		buf_printf(problems, "%s is too long, or no text\n", config->file);
 	else
-		read_lines(text, values, config->file, problems);
-	explicit_bzero(text, sizeof(text));
+		read_lines(values, config->file, problems);
 	fclose(file);
 }
 
@@ -364,22 +360,19 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 enum err
 config_load(struct config *config, unsigned needs, struct buf *problems)
 {
-	struct file_values values = { 0 };
+	struct file_values values;
 	struct buf hints;
 	enum err err = ERR_OK;
 	size_t i;
 
 	memset(config, 0, sizeof(*config));
+	memset(&values, 0, sizeof(values));
 	buf_init(&hints, CONFIG_PATH_MAX + 256);
 	read_file(config, &values, problems, &hints);
 	check_environment(problems);
-	for (i = 0; i < SETTINGS; i++) {
+	for (i = 0; i < SETTINGS; i++)
 		apply(config, &settings[i], values.value[i], values.line[i], needs, problems);
-		if (values.value[i] != NULL) {
-			explicit_bzero(values.value[i], strlen(values.value[i]));
-			free(values.value[i]);
-		}
-	}
+	explicit_bzero(values.text, sizeof(values.text));
 	if (problems->len > 0 || buf_check(problems) != ERR_OK)
 		err = ERR_CONFIG;
 	buf_puts(problems, buf_text(&hints));
