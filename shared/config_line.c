@@ -18,9 +18,6 @@ unquote(char *value)
 	size_t len = strlen(value), from = 1, to = 0;
 	char quote = value[0];
 
-	/* Alone it ends a line for systemd, but not for us. */
-	if (strchr(value, '\r') != NULL)
-		return ERR_CONFIG;
 	if (quote != '\'' && quote != '"')
 		return strchr(value, '\\') != NULL ? ERR_CONFIG : ERR_OK;
 	for (; from < len && value[from] != quote; from++) {
@@ -56,12 +53,12 @@ config_line_read(char *line, const char **name, const char **value)
 	*name = *value = "";
 	if (start[0] == '\0')
 		return CONFIG_LINE_EMPTY;
-	if (start[0] == '#' || start[0] == ';') {
-		/* To systemd before version 254 the next line then is part of the comment. */
-		if (start[strlen(start) - 1] == '\\' || strchr(start, '\r') != NULL)
-			return CONFIG_LINE_UNCLEAR;
-		return CONFIG_LINE_EMPTY;
-	}
+	/* A carriage return within is the end of a line to systemd. */
+	if (strchr(start, '\r') != NULL)
+		return CONFIG_LINE_NO_SETTING;
+	/* Behind a backslash the next line is part of the comment, to systemd before version 254. */
+	if (start[0] == '#' || start[0] == ';')
+		return start[strlen(start) - 1] == '\\' ? CONFIG_LINE_UNCLEAR : CONFIG_LINE_EMPTY;
 	if (equals == NULL)
 		return CONFIG_LINE_NO_SETTING;
 	*equals = '\0';

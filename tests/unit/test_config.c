@@ -735,6 +735,7 @@ static const struct {
 	{ CA "=/a\\b\n", NULL },
 	{ CA "=/a\rWARMUP_WORKERS=1\n", NULL },
 	{ CA "='/a\rb'\n", NULL },
+	{ CA "\r=/a\n", NULL },
 	/* So are lines that to systemd go on in the next one, whatever they set. */
 	{ "OTHER='a\n" CA "=/a'\n", NULL },
 	{ "OTHER=a\\\n" CA "=/a\n", NULL },
