@@ -59,6 +59,7 @@ $(BUILD)/%.o: %.c Makefile
 
 -include $(FCGI:.o=.d) $(SHARED:.o=.d) $(CTL:.o=.d)
 -include tests/unit/unit.mk
+-include tests/fuzz/fuzz.mk
 
 demo:
 	./deploy/demo

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "config_line.h"
 #include "db.h"
 #include "http.h"
 #include "log.h"
@@ -70,9 +71,6 @@ static const struct setting settings[] = {
 };
 
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))
-
-static const char name_characters[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
 
 /* The file's own name: a setting too, but only of the environment. */
 static const char config_name[] = "WARMUP_CONFIG";
@@ -171,75 +169,38 @@ explain(struct buf *problems, const struct setting *row, const char *file, int l
 	buf_puts(problems, "\n");
 }
 
-/*
- * Takes the quotes off a value, in place: 'as it is', or "with \" and \\".  What systemd would
- * read differently (text after the closing quote, a line continued by a backslash) is refused
- * rather than guessed.
- */
-static enum err
-unquote(char *value)
-{
-	size_t len = strlen(value), from = 1, to = 0;
-	char quote = value[0];
-
-	if (quote != '\'' && quote != '"')
-		return len > 0 && value[len - 1] == '\\' ? ERR_CONFIG : ERR_OK;
-	for (; from < len && value[from] != quote; from++) {
-		if (quote == '"' && value[from] == '\\' && value[from + 1] != '\0')
-			from++;
-		value[to++] = value[from];
-	}
-	if (from + 1 != len)
-		return ERR_CONFIG;
-	value[to] = '\0';
-	return ERR_OK;
-}
-
-static char *
-trim(char *text)
-{
-	size_t len;
-
-	text += strspn(text, " \t");
-	len = strlen(text);
-	while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
-		len--;
-	text[len] = '\0';
-	return text;
-}
-
 /* One line of the file; notes what is wrong with it. */
 static void
 read_line(
 	char *line, int number, struct file_values *values, const char *file, struct buf *problems)
 {
-	char *name = trim(line), *equals = strchr(name, '='), *value;
-	int row;
+	const char *name, *value;
+	enum config_line kind = config_line_read(line, &name, &value);
+	int row = find_setting(name, strlen(name));
 
-	if (name[0] == '\0' || name[0] == '#' || name[0] == ';')
+	if (kind == CONFIG_LINE_EMPTY)
 		return;
-	if (equals != NULL) {
-		*equals = '\0';
-		name = trim(name);
-	}
-	/* Not even the name is told: where the '=' is missing, it holds the value.  `export NAME=value`
-	   is refused, too: systemd would not read it either. */
-	if (equals == NULL || name[strspn(name, name_characters)] != '\0') {
+	/* Not even the name is told: where the '=' is missing, it holds the value. */
+	if (kind == CONFIG_LINE_NO_SETTING) {
 		buf_printf(problems, "%s, line %d: not of the form NAME=value\n", file, number);
 		return;
 	}
-	value = trim(equals + 1);
-	row = find_setting(name, strlen(name));
+	/* Of other programs' names, too: such a line may swallow the next one, perhaps one of ours. */
+	if (kind == CONFIG_LINE_UNCLEAR && row < 0) {
+		buf_printf(problems, "%s, line %d: quotes or backslash not understood\n", file,
+			number);
+		return;
+	}
+	if (kind == CONFIG_LINE_UNCLEAR) {
+		buf_printf(problems,
+			"%s: quotes or backslash not understood; try single quotes (%s, line %d)\n",
+			name, file, number);
+		return;
+	}
 	if (row < 0) {
 		if (is_ours(name))
 			buf_printf(problems, "%.64s: no such setting (%s, line %d)\n", name, file,
 				number);
-		return;
-	}
-	if (unquote(value) != ERR_OK) {
-		buf_printf(problems,
-			"%s: quotes or backslash at the end not understood (%s, line %d)\n", name,
-			file, number);
 		return;
 	}
 	values->value[row] = value; /* as in systemd, the last one counts */

@@ -40,16 +40,31 @@ number_length(const char *text, size_t len)
 	return digits > 0 ? at : 0;
 }
 
+/* Length of the escape that text[0..len), behind its backslash, begins with; 0 if JSON has none such
+   or if it is \u0000, behind which cJSON would not see the rest of the string. */
+static size_t
+escape_length(const char *text, size_t len)
+{
+	size_t i;
+
+	if (len == 0 || text[0] != 'u')
+		return len > 0 && strchr("\"\\/bfnrt", text[0]) != NULL;
+	for (i = 1; i <= 4; i++)
+		if (i >= len || strchr("0123456789abcdefABCDEF", text[i]) == NULL)
+			return 0;
+	return memcmp(text, "u0000", 5) == 0 ? 0 : 5;
+}
+
 /*
  * What cJSON lets pass: bytes that are no UTF-8, control characters in a string or between tokens,
- * a NUL, numbers like 01 and 1.  A reply with those was damaged on its way, and a damaged one is no
- * acceptance.
+ * a NUL, escapes like \u12 and numbers like 01 and 1.  A reply with those was damaged on its way,
+ * and a damaged one is no acceptance.
  */
 static bool
 is_clean(const char *body, size_t len)
 {
 	bool in_string = false;
-	size_t i, number;
+	size_t i, length;
 
 	if (!json_utf8_valid(body, len))
 		return false;
@@ -59,14 +74,17 @@ is_clean(const char *body, size_t len)
 		if (c < ' ' && (in_string || strchr("\t\r\n", c) == NULL))
 			return false;
 		if (in_string && c == '\\') {
-			i++;
+			length = escape_length(body + i + 1, len - i - 1);
+			if (length == 0)
+				return false;
+			i += length;
 		} else if (c == '"') {
 			in_string = !in_string;
 		} else if (!in_string && (c == '-' || (c >= '0' && c <= '9'))) {
-			number = number_length(body + i, len - i);
-			if (number == 0)
+			length = number_length(body + i, len - i);
+			if (length == 0)
 				return false;
-			i += number - 1;
+			i += length - 1;
 		}
 	}
 	return true;
