@@ -236,15 +236,6 @@ fill_standard_descriptors(void)
 		close(fd);
 }
 
-/* A core file would hold the keys, and often lies where others can read it. */
-static void
-forbid_core_files(void)
-{
-	const struct rlimit none = { 0, 0 };
-
-	setrlimit(RLIMIT_CORE, &none);
-}
-
 /* A worker needs up to six descriptors; the usual soft limit of 1024 is for programs with select(). */
 static void
 raise_descriptor_limit(void)
@@ -308,7 +299,6 @@ main(void)
 
 	fill_standard_descriptors();
 	environment_prepare();
-	forbid_core_files();
 	/* As CGI, too: a server that loses patience must not end us between call and swap. */
 	block_signals(&waited);
 	if (!transport_is_fastcgi()) {

@@ -1,47 +1,64 @@
-"""The truth about moves: a trigger that writes down every change of an account, and the check of it against Instantly's
-ledger.
+"""The truth about accounts: a trigger that writes down every change, in the order in which the row saw them, and the
+check of what it tells against Instantly's own record.
 
-What the responder claims counts for nothing here: the table says what was changed, by whom and when, and the sandbox
-what was asked of it and what it said.
+What the responder says of itself is not asked. A change and its entry are one transaction, so neither is ever without
+the other, whatever is killed.
+
+    execute(AUDIT)                                   as the owner of the tables, once per database
+    execute(READ) -> rows -> Change(*row)            in order
 """
 
-import dataclasses
 import datetime
+import typing
 
 from conftest import STUCK, WARMING
 
-INSTALL = """
-CREATE TABLE fault_audit (
-    n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), txid bigint NOT NULL,
-    pid integer NOT NULL, application text NOT NULL, by_whom name NOT NULL, old jsonb NOT NULL, new jsonb
+AUDIT = """
+CREATE TABLE audit (
+    n bigserial PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    txid bigint NOT NULL DEFAULT txid_current(),
+    pid integer NOT NULL DEFAULT pg_backend_pid(),
+    application text NOT NULL DEFAULT current_setting('application_name'),
+    by_whom text NOT NULL DEFAULT session_user,
+    operation text NOT NULL,
+    account uuid NOT NULL,
+    old jsonb,
+    new jsonb
 );
-CREATE FUNCTION fault_audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    INSERT INTO fault_audit (txid, pid, application, by_whom, old, new) VALUES (txid_current(), pg_backend_pid(),
-        current_setting('application_name'), session_user, to_jsonb(OLD),
-        CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(NEW) END);
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO audit (operation, account, new) VALUES (TG_OP, NEW.id, to_jsonb(NEW));
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO audit (operation, account, old) VALUES (TG_OP, OLD.id, to_jsonb(OLD));
+    ELSE
+        INSERT INTO audit (operation, account, old, new) VALUES (TG_OP, OLD.id, to_jsonb(OLD), to_jsonb(NEW));
+    END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER fault_audit AFTER UPDATE OR DELETE ON accounts FOR EACH ROW EXECUTE FUNCTION fault_audit();
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
 """
-REMOVE = "DROP TRIGGER fault_audit ON accounts; DROP FUNCTION fault_audit; DROP TABLE fault_audit"
+READ = "SELECT n, at, txid, pid, application, by_whom, operation, account, old, new FROM audit ORDER BY n"
+REMOVE = "DROP TRIGGER audit ON accounts; DROP FUNCTION audit; DROP TABLE audit"
 
 RESPONDER = "warmup"  # the role that the responder logs in as
 WRITES = {"status", "warmup_status", "updated_at"}
 
 
-@dataclasses.dataclass
-class Change:
-    """A line of the audit: an account before and after, `new` None if it was deleted."""
+class Change(typing.NamedTuple):
+    """One entry. `at` is when the row was changed; others see it from the commit on, which is not before."""
 
     n: int
-    at: datetime.datetime
+    at: typing.Union[datetime.datetime, float]
     txid: int
     pid: int
     application: str
     by_whom: str
-    old: dict
-    new: dict
+    operation: str
+    account: str
+    old: typing.Optional[dict]
+    new: typing.Optional[dict]
 
     @property
     def states(self):
@@ -49,37 +66,41 @@ class Change:
         return tuple(row and (row["status"], row["warmup_status"]) for row in (self.old, self.new))
 
 
+def read(execute):
+    """All entries, with times in seconds since 1970."""
+    return [Change(*row)._replace(at=row[1].timestamp(), account=str(row[7])) for row in execute(READ)]
+
+
 def install(world):
-    world.execute(INSTALL)
+    world.execute(AUDIT)
 
 
 def remove(world):
     world.execute(REMOVE)
 
 
-def changes(world, account=None):
-    """All changes, or those of one account, in their order."""
-    return [Change(*line) for line in world.execute(
-        "SELECT n, at, txid, pid, application, by_whom, old, new FROM fault_audit"
-        " WHERE %s::text IS NULL OR old->>'id' = %s ORDER BY n", account, account)]
+def changes(world, account):
+    """What became of one account since it was made."""
+    return [change for change in read(world.execute) if change.account == account and change.operation != "INSERT"]
 
 
-def moves(world, account=None):
-    """Those that the responder made."""
+def moves(world, account):
+    """Those of its changes that the responder made."""
     return [change for change in changes(world, account) if change.by_whom == RESPONDER]
 
 
 def check(world, account):
     """The invariants I1, I2, I3 of one account: its moves followed an acceptance, one a stay, and overwrote nothing."""
     enables = world.sandbox.enables(world.address(account))
+    history = changes(world, account)
     stays = 1
-    for change in changes(world, account):
+    for change in history:
         if change.by_whom != RESPONDER:
             stays += change.states[1] == STUCK
             continue
         assert change.states == (STUCK, WARMING), change
         assert {name for name in change.old if change.old[name] != change.new[name]} <= WRITES, change
         stays -= 1
-        assert stays >= 0, f"moved twice: {changes(world, account)}"
-        assert any(call.verdict in ("accepted", "already") and call.time <= change.at.timestamp()
-                   for call in enables), f"moved without an acceptance: {change}, {enables}"
+        assert stays >= 0, f"moved twice: {history}"
+        assert any(call.verdict in ("accepted", "already") and call.time <= change.at for call in enables), (
+            f"moved without an acceptance: {change}, {enables}")

@@ -34,7 +34,6 @@ import select
 import socket
 import struct
 import threading
-import time
 import urllib.parse
 
 import stack

@@ -4,8 +4,6 @@ Everything below is what a shell, a container or a web server may hand down with
 """
 
 import contextlib
-import os
-import pathlib
 import re
 import secrets
 import shutil
@@ -14,10 +12,9 @@ import ssl
 import subprocess
 import urllib.parse
 
-import psycopg2
 import pytest
 import stack
-from conftest import DATABASE_PASSWORD, ROUTE, SANITIZER_VARIABLES, STUCK, TOP, UPSTREAM_KEY, Cgi, warmupctl
+from conftest import DATABASE_PASSWORD, SANITIZER_VARIABLES, STUCK, TOP, UPSTREAM_KEY, Cgi, warmupctl
 from sandbox.instantly import Sandbox
 from test_database import QUICK, check_moved, check_unavailable
 from test_transport import Raw, Spawned, read_answer, whole

@@ -18,7 +18,7 @@ import stack
 from conftest import SANITIZER_VARIABLES, STUCK, WARMING, Fcgi, check_log, wait_for
 from faults import audit
 from faults.proxies import SERVER, Hold, UpProxy
-from test_database import QUICK, SLACK, responders, scratch_world, session
+from test_database import QUICK, responders, scratch_world, session
 from test_swap import check_not_confirmed
 from test_transport import Listener, Raw, Spawned, read_answer, serves, threads, whole, window
 
@@ -238,18 +238,6 @@ def test_log_that_nobody_reads_any_more_disturbs_nothing(build, audited, listene
     finally:
         child.terminate()
         assert child.wait(20) == 0
-
-
-def test_core_files_are_not_written(responder, audited):
-    """D14: they would hold the keys."""
-    server = responder(audited, WARMUP_DB_CONNECTIONS=1, **QUICK)
-    serves(server, audited)
-    limits = pathlib.Path(f"/proc/{server.pid}/limits").read_text()
-    assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core file size")] == [["0", "0"]]
-    assert pathlib.Path(f"/proc/{server.pid}/environ").stat().st_mode & 0o077 == 0
-    server.process.send(signal.SIGABRT)
-    assert server.process.wait(20)
-    assert not [file for file in server.folder.iterdir() if "core" in file.name]
 
 
 # --- nothing grows -------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import secrets
 import shutil
 import ssl
 import subprocess
