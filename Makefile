@@ -54,6 +54,7 @@ $(BUILD)/%.o: %.c Makefile
 
 -include $(FCGI:.o=.d) $(SHARED:.o=.d) $(CTL:.o=.d)
 -include tests/unit/unit.mk
+-include tests/faults/faults.mk
 
 demo:
 	./deploy/demo
