@@ -365,6 +365,19 @@ linger(int fd)
 	close(fd);
 }
 
+/* The caller's key is not to stay in memory that libfcgi gives back.  In the buffer that it received
+   the request with it stays until the next one; that is out of reach. */
+static void
+wipe_keys(char **variables)
+{
+	for (; variables != NULL && *variables != NULL; variables++) {
+		char *value = strstr(*variables, "AUTHORIZATION=");
+
+		if (value != NULL)
+			explicit_bzero(value, strlen(value));
+	}
+}
+
 void
 connection_send(struct connection *connection, const struct answer *answer)
 {
@@ -375,6 +388,7 @@ connection_send(struct connection *connection, const struct answer *answer)
 	FCGX_PutStr(buf_text(&answer->head), (int)answer->head.len, fcgx->out);
 	if (!answer->head_only)
 		FCGX_PutStr(buf_text(&answer->body), (int)answer->body.len, fcgx->out);
+	wipe_keys(fcgx->envp);
 	lingering = connection->drained ? -1 : dup(fcgx->ipcFd);
 	FCGX_Finish_r(fcgx);
 	note_exchange(connection, 0);

@@ -22,8 +22,6 @@
 #define SYSTEM_FILE    "/etc/warmup/warmup.conf"
 #define USER_FILE      ".config/warmup/warmup.conf"
 
-extern char **environ;
-
 enum kind { KIND_TEXT, KIND_INT, KIND_ON_OFF, KIND_LEVEL };
 
 struct setting {
@@ -208,6 +206,14 @@ trim(char *text)
 	return text;
 }
 
+static void
+wipe(char *value)
+{
+	if (value != NULL)
+		explicit_bzero(value, strlen(value));
+	free(value);
+}
+
 /* One line of the file; notes what is wrong with it. */
 static void
 read_line(
@@ -242,7 +248,7 @@ read_line(
 			file, number);
 		return;
 	}
-	free(values->value[row]); /* as in systemd, the last one counts */
+	wipe(values->value[row]); /* as in systemd, the last one counts */
 	values->value[row] = strdup(value);
 	values->line[row] = number;
 	if (values->value[row] == NULL)
@@ -312,6 +318,7 @@ read_file(
 	if ((status.st_mode & S_IROTH) != 0)
 		buf_printf(
 			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
+	setvbuf(file, NULL, _IONBF, 0); /* a buffer would be freed with the secrets in it */
 	len = fread(text, 1, sizeof(text) - 1, file);
 	text[len] = '\0';
 	if (len == sizeof(text) - 1 || memchr(text, '\0', len) != NULL)
@@ -375,10 +382,7 @@ config_load(struct config *config, unsigned needs, struct buf *problems)
 	check_environment(problems);
 	for (i = 0; i < SETTINGS; i++) {
 		apply(config, &settings[i], values.value[i], values.line[i], needs, problems);
-		if (values.value[i] != NULL) {
-			explicit_bzero(values.value[i], strlen(values.value[i]));
-			free(values.value[i]);
-		}
+		wipe(values.value[i]);
 	}
 	if (problems->len > 0 || buf_check(problems) != ERR_OK)
 		err = ERR_CONFIG;
