@@ -14,12 +14,23 @@ endif
 
 LIBS := libpq libcurl libcjson libcrypto
 
-override CPPFLAGS += -D_GNU_SOURCE -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS))
-override CFLAGS   += -std=c11 -fPIE -pthread -fstack-protector-strong -Wall -Wextra -Wpedantic -Wshadow \
+# $(call takes,FLAGS): the first of them that this compiler takes without a word, with the flags that were given.
+takes = $(firstword $(foreach flag,$(1),$(shell $(CC) $(CPPFLAGS) $(CFLAGS) -Werror -U_FORTIFY_SOURCE $(flag) \
+	-include string.h -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(flag)')))
+
+# Unless the flags that were given decide it, as those of a distribution do.
+ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS))$(SANITIZE)$(COVERAGE),)
+FORTIFY := $(addprefix -U_FORTIFY_SOURCE ,$(call takes,-D_FORTIFY_SOURCE=3 -D_FORTIFY_SOURCE=2))
+endif
+HARDEN := -fstack-protector-strong $(call takes,-fstack-clash-protection) \
+          $(call takes,-fcf-protection=full -mbranch-protection=standard)
+
+override CPPFLAGS += -D_GNU_SOURCE -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS)) $(FORTIFY)
+override CFLAGS   += -std=c11 -fPIE -pthread $(HARDEN) -Wall -Wextra -Wpedantic -Wshadow \
                      -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
                      -Wswitch-enum -Wformat=2 -Wformat-nonliteral -Wundef -Wvla -Wpointer-arith \
                      -Wcast-qual -Wwrite-strings
-override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
+override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-needed
 LDLIBS            := $(shell pkg-config --libs $(LIBS))
 
 ifdef COVERAGE
@@ -29,9 +40,6 @@ override LDFLAGS += --coverage
 else ifdef SANITIZE
 override CFLAGS  += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 override LDFLAGS += -fsanitize=$(SANITIZE)
-else ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),)
-# Unless the flags that were given decide it, as those of a distribution do.
-override CPPFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 ifdef WERROR
 override CFLAGS += -Werror
@@ -60,6 +68,7 @@ $(BUILD)/%.o: %.c Makefile
 -include $(FCGI:.o=.d) $(SHARED:.o=.d) $(CTL:.o=.d)
 -include tests/unit/unit.mk
 -include tests/fuzz/fuzz.mk
+-include tests/faults/faults.mk
 
 demo:
 	./deploy/demo

@@ -270,6 +270,7 @@ read_file(
 	if ((status.st_mode & S_IROTH) != 0)
 		buf_printf(
 			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
+	setvbuf(file, NULL, _IONBF, 0); /* a buffer would be freed with the secrets in it */
 	len = fread(text, 1, FILE_MAX_BYTES - 1, file);
 	text[len] = '\0';
 	if (len == FILE_MAX_BYTES - 1 || memchr(text, '\0', len) != NULL)

@@ -39,6 +39,17 @@ take_body(char *data, size_t size, size_t count, void *context)
 	return buf_check(body) == ERR_OK ? size * count : 0;
 }
 
+/* The key is among them. */
+static void
+free_headers(struct curl_slist *headers)
+{
+	struct curl_slist *item;
+
+	for (item = headers; item != NULL; item = item->next)
+		explicit_bzero(item->data, strlen(item->data));
+	curl_slist_free_all(headers);
+}
+
 static struct curl_slist *
 make_headers(const struct http_options *options, bool post)
 {
@@ -58,7 +69,7 @@ make_headers(const struct http_options *options, bool post)
 	if (more != NULL && post)
 		more = curl_slist_append(list, "Content-Type: application/json");
 	if (more == NULL || buf_check(&line) != ERR_OK) {
-		curl_slist_free_all(list);
+		free_headers(list);
 		list = NULL;
 	}
 	if (line.data != NULL)
@@ -120,16 +131,6 @@ http_open(const struct http_options *options, struct http **out)
 	}
 	*out = http;
 	return ERR_OK;
-}
-
-static void
-free_headers(struct curl_slist *headers)
-{
-	struct curl_slist *item;
-
-	for (item = headers; item != NULL; item = item->next)
-		explicit_bzero(item->data, strlen(item->data));
-	curl_slist_free_all(headers);
 }
 
 void
