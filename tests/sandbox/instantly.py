@@ -167,6 +167,12 @@ class Sandbox(Service):
         with self._lock:
             self._calls.clear()
 
+    def unscript(self):
+        """Forget all steps that were not used."""
+        with self._lock:
+            for table in self._scripts.values():
+                table.clear()
+
     # --- connections -----------------------------------------------------------------------------
 
     def _accept(self):
