@@ -192,6 +192,9 @@ read_facts(CURL *curl, struct http_reply *reply)
 	reply->status = (int)status;
 	/* 7.88 gives a negative number for a date in the past, and there is no upper limit. */
 	reply->retry_after_s = retry_after > 0 && retry_after < 1000000 ? (long)retry_after : 0;
+	/* "HTTP/", but then no status: 7.88 takes that for a reply. */
+	if (status == 0)
+		reply->end = HTTP_GARBLED;
 }
 
 /* GET if body is NULL, else POST; under the name of another method if that is not NULL. */

@@ -40,8 +40,7 @@ number_length(const char *text, size_t len)
 	return digits > 0 ? at : 0;
 }
 
-/* Length of the escape that text[0..len), behind its backslash, begins with; 0 if JSON has none such
-   or if it is \u0000, behind which cJSON would not see the rest of the string. */
+/* Length of the escape that text[0..len), behind its backslash, begins with; 0 if JSON has none such. */
 static size_t
 escape_length(const char *text, size_t len)
 {
@@ -52,16 +51,17 @@ escape_length(const char *text, size_t len)
 	for (i = 1; i <= 4; i++)
 		if (i >= len || strchr("0123456789abcdefABCDEF", text[i]) == NULL)
 			return 0;
-	return memcmp(text, "u0000", 5) == 0 ? 0 : 5;
+	return 5;
 }
 
 /*
  * What cJSON lets pass: bytes that are no UTF-8, control characters in a string or between tokens,
  * a NUL, escapes like \u12 and numbers like 01 and 1.  A reply with those was damaged on its way,
- * and a damaged one is no acceptance.
+ * and a damaged one is no acceptance.  An escaped NUL is none of these, but cJSON would end the string
+ * or the name there, and take "status\u0000" for "status": it becomes U+FFFD, in place.
  */
 static bool
-is_clean(const char *body, size_t len)
+is_clean(char *body, size_t len)
 {
 	bool in_string = false;
 	size_t i, length;
@@ -77,6 +77,8 @@ is_clean(const char *body, size_t len)
 			length = escape_length(body + i + 1, len - i - 1);
 			if (length == 0)
 				return false;
+			if (length == 5 && memcmp(body + i + 2, "0000", 4) == 0)
+				memcpy(body + i + 2, "fffd", 4);
 			i += length;
 		} else if (c == '"') {
 			in_string = !in_string;
@@ -95,16 +97,25 @@ static cJSON *
 parse_object(const char *body, size_t len)
 {
 	const char *end = NULL;
-	cJSON *root = is_clean(body, len) ? cJSON_ParseWithLengthOpts(body, len, &end, 0) : NULL;
+	struct buf copy;
+	cJSON *root = NULL;
 
+	buf_init(&copy, len);
+	buf_add(&copy, body, len);
+	if (buf_check(&copy) != ERR_OK || !is_clean(copy.data, len))
+		goto out;
+	root = cJSON_ParseWithLengthOpts(copy.data, len, &end, 0);
 	if (root == NULL)
-		return NULL;
-	while (end < body + len && strchr(" \t\r\n", *end) != NULL && *end != '\0')
+		goto out;
+	while (end < copy.data + len && strchr(" \t\r\n", *end) != NULL && *end != '\0')
 		end++;
-	if (end == body + len && cJSON_IsObject(root))
-		return root;
-	cJSON_Delete(root);
-	return NULL;
+	if (end != copy.data + len || !cJSON_IsObject(root)) {
+		cJSON_Delete(root);
+		root = NULL;
+	}
+out:
+	buf_free(&copy);
+	return root;
 }
 
 static const char *

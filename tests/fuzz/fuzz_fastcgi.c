@@ -226,9 +226,11 @@ collect_params(struct span stream, char *params)
 	while (cut_record(&stream, &record) && record.version == 1) {
 		bool ours = id != 0 && record.id == id;
 
-		if (record.type == BEGIN && id == 0) {
-			if (record.id == 0 || record.content.len != 8)
-				break;
+		if (record.type == BEGIN && (record.id == 0 || record.content.len != 8))
+			break;
+		if (record.type == BEGIN && id != 0)
+			continue; /* one of another request: passed over */
+		if (record.type == BEGIN) {
 			id = record.id;
 			stream.len += (size_t)(stream.at - record.content.at) - 8;
 			stream.at = record.content.at + 8;
@@ -236,7 +238,7 @@ collect_params(struct span stream, char *params)
 		}
 		if (ours && (record.type != PARAMS || record.content.len == 0))
 			break;
-		if (ours || (record.id == 0 && record.type != GET_VALUES && record.type != BEGIN)) {
+		if (ours || (record.id == 0 && record.type != GET_VALUES)) {
 			memcpy(params + len, record.content.at, record.content.len);
 			len += record.content.len;
 		}

@@ -273,8 +273,7 @@ call(struct http *http, const char *body, int limit_ms, struct http_reply *reply
 	if (reply->end == HTTP_COMPLETE)
 		MUST(reply->status >= 100 && reply->status <= 999, "status %d", reply->status);
 	else
-		MUST(reply->status == 0 && reply->retry_after_s == 0, "status %d of no reply",
-			reply->status);
+		MUST(reply->status == 0, "status %d of no reply", reply->status);
 }
 
 /* A body is made of the reply's own bytes, in one piece unless it came in chunks. */

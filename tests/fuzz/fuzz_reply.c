@@ -26,8 +26,8 @@
 
 #define REPLIES_MAX 8
 
-/* Refused though it is JSON, which is safe: what is nested deeper, \uD800 alone, and \u0000.  Longer
-   numbers are refused by some versions of cJSON. */
+/* Refused though it is JSON, which is safe: what is nested deeper, and \uD800 alone.  Longer numbers
+   are refused by some versions of cJSON. */
 #define CJSON_DEPTH_MAX  1000
 #define CJSON_NUMBER_MAX 63
 
@@ -152,7 +152,7 @@ static bool long_numbers_are_read;
 static bool
 is_beyond_us(const struct reference_json *facts)
 {
-	return facts->depth > CJSON_DEPTH_MAX || facts->lone_surrogate || facts->nul ||
+	return facts->depth > CJSON_DEPTH_MAX || facts->lone_surrogate ||
 		(facts->longest_number > CJSON_NUMBER_MAX && !long_numbers_are_read);
 }
 
@@ -202,13 +202,14 @@ static bool
 is_address(struct span literal)
 {
 	char *text;
+	size_t len;
 	bool is;
 
 	if (!span_starts(literal, "\""))
 		return false;
 	text = span_copy(literal);
-	text[reference_json_decode(literal, text)] = '\0';
-	is = strcasecmp(text, address) == 0;
+	len = reference_json_decode(literal, text);
+	is = len == strlen(address) && strncasecmp(text, address, len) == 0;
 	free(text);
 	return is;
 }

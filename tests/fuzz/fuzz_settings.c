@@ -243,8 +243,13 @@ compare_with_systemd(const struct config *config, const char *text)
 		const char *expected = systemd_value(text, settings[i].name);
 		size_t len = strlen(expected);
 
-		if (len == 0)
-			continue; /* the default */
+		if (len == 0) { /* the default, where there is one */
+			MUST(settings[i].offset != offsetof(struct config, database_url) &&
+					settings[i].offset !=
+						offsetof(struct config, instantly_api_key),
+				"%s is not set, to systemd", settings[i].name);
+			continue;
+		}
 		write_value(config, i, value);
 		if (settings[i].kind == NUMBER)
 			while (len > 1 && expected[0] == '0')

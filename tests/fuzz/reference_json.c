@@ -156,7 +156,6 @@ read_string(struct reader *reader, char *out, size_t *out_len)
 
 			if (point < 0)
 				return false;
-			reader->facts.nul = reader->facts.nul || point == 0;
 			to += encode(point, to);
 			continue;
 		}

@@ -12,7 +12,6 @@ struct reference_json {
 	size_t depth;          /* of arrays and objects */
 	size_t longest_number; /* in bytes */
 	bool lone_surrogate;   /* \uD800 without its partner */
-	bool nul;              /* \u0000 */
 };
 
 /* Whether text is one JSON value, in UTF-8, with nothing but white space around it. facts may be

@@ -161,13 +161,13 @@ static const struct {
 	{ BYTES("{\"a\":\"\\\"\\\\\\n\\u00e9\xC3\xA9\"}"), UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("{\"a\":\"\\\"\",\n\"b\":1}"), UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("{\"a\":\"\\\\\",\n\"b\":1}"), UPSTREAM_ACCEPTED, false, "" },
-	/* An escaped NUL is valid, too, but would hide what is behind it. */
-	{ BYTES("{\"status\":\"failed\\u0000x\"}"), UPSTREAM_NOT_JSON, false, "" },
-	{ BYTES("{\"status\\u0000\":\"pending\",\"status\":\"failed\"}"), UPSTREAM_NOT_JSON, false,
+	/* An escaped NUL ends neither a string nor a name. */
+	{ BYTES("{\"status\":\"failed\\u0000x\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"status\\u0000\":\"pending\",\"status\":\"failed\"}"), UPSTREAM_JOB_FAILED, true,
 		"" },
-	{ BYTES("{\"a\\u0000b\":\"\\u0000\"}"), UPSTREAM_NOT_JSON, false, "" },
-	{ BYTES("{\"a\":\"\\u00001\\\\u0000\"}"), UPSTREAM_NOT_JSON, false, "" },
-	{ BYTES("{\"a\":\"\\u0001\\\\u0000\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"error\\u0000\":\"x\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"id\":\"a\\u0000b\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"a\\u0000b\":\"\\u0000\\\\u0000\"}"), UPSTREAM_ACCEPTED, false, "" },
 	/* Damaged on its way, though a lenient parser would take it. */
 	{ BYTES("{\"a\":\"x\0y\"}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\"a\0b\":1}"), UPSTREAM_NOT_JSON, false, "" },
