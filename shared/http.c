@@ -21,7 +21,7 @@ struct http {
 	struct curl_slist *get_headers, *post_headers;
 	struct buf url;
 	size_t base_len;
-	bool has_status; /* the head so far began with a proper status line */
+	bool bad_status; /* a status line was none of HTTP/1 */
 };
 
 enum err
@@ -61,8 +61,9 @@ take_header(char *line, size_t size, size_t count, void *context)
 {
 	struct http *http = context;
 
-	if (size * count >= 5 && strncasecmp(line, "HTTP/", 5) == 0)
-		http->has_status = is_status_line(line, size * count);
+	if (size * count >= 5 && strncasecmp(line, "HTTP/", 5) == 0 &&
+		!is_status_line(line, size * count))
+		http->bad_status = true;
 	return size * count;
 }
 
@@ -253,11 +254,11 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	code = buf_check(&http->url) == ERR_OK ?
 		curl_easy_setopt(curl, CURLOPT_URL, buf_text(&http->url)) :
 		CURLE_OUT_OF_MEMORY;
-	http->has_status = false;
+	http->bad_status = false;
 	if (code == CURLE_OK)
 		code = curl_easy_perform(curl);
 	reply->end = end_of(code, &reply->body);
-	if (reply->end == HTTP_COMPLETE && !http->has_status)
+	if (reply->end == HTTP_COMPLETE && http->bad_status)
 		reply->end = HTTP_GARBLED;
 	if (reply->end == HTTP_COMPLETE)
 		read_facts(curl, reply);
