@@ -21,6 +21,7 @@ struct http {
 	struct curl_slist *get_headers, *post_headers;
 	struct buf url;
 	size_t base_len;
+	bool bad_status; /* a status line was none of HTTP/1 */
 };
 
 enum err
@@ -37,6 +38,33 @@ take_body(char *data, size_t size, size_t count, void *context)
 
 	buf_add(body, data, size * count);
 	return buf_check(body) == ERR_OK ? size * count : 0;
+}
+
+/* Whether a line of a head is the status line of an HTTP that we asked for: "HTTP/1.1 200 …". */
+static bool
+is_status_line(const char *line, size_t len)
+{
+	size_t i;
+
+	if (len < 13 || (memcmp(line, "HTTP/1.1 ", 9) != 0 && memcmp(line, "HTTP/1.0 ", 9) != 0))
+		return false;
+	for (i = 9; i < 12; i++)
+		if (line[i] < (i == 9 ? '1' : '0') || line[i] > '9')
+			return false;
+	return memchr(" \r\n", line[12], 3) != NULL;
+}
+
+/* libcurl's header callback, for each line of a head.  7.88 takes any first line that begins with
+   "HTTP/" for a status line, and makes 200 of "HTTP/2200" and of most that it cannot read. */
+static size_t
+take_header(char *line, size_t size, size_t count, void *context)
+{
+	struct http *http = context;
+
+	if (size * count >= 5 && strncasecmp(line, "HTTP/", 5) == 0 &&
+		!is_status_line(line, size * count))
+		http->bad_status = true;
+	return size * count;
 }
 
 /* The key is among them. */
@@ -102,6 +130,7 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
 	SET(QUICK_EXIT, 1L); /* or that limit would wait for the resolver's, which is its own */
 	SET(WRITEFUNCTION, take_body);
+	SET(HEADERFUNCTION, take_header);
 	if (options->ca_file[0] != '\0') {
 		SET(CAINFO, options->ca_file);
 		SET(CAPATH,
@@ -192,9 +221,6 @@ read_facts(CURL *curl, struct http_reply *reply)
 	reply->status = (int)status;
 	/* 7.88 gives a negative number for a date in the past, and there is no upper limit. */
 	reply->retry_after_s = retry_after > 0 && retry_after < 1000000 ? (long)retry_after : 0;
-	/* "HTTP/", but then no status: 7.88 takes that for a reply. */
-	if (status == 0)
-		reply->end = HTTP_GARBLED;
 }
 
 /* GET if body is NULL, else POST; under the name of another method if that is not NULL. */
@@ -216,6 +242,7 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	buf_puts(&http->url, path);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->body);
+	curl_easy_setopt(curl, CURLOPT_HEADERDATA, http);
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	if (body != NULL) {
 		curl_easy_setopt(curl, CURLOPT_POST, 1L);
@@ -229,9 +256,12 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	code = buf_check(&http->url) == ERR_OK ?
 		curl_easy_setopt(curl, CURLOPT_URL, buf_text(&http->url)) :
 		CURLE_OUT_OF_MEMORY;
+	http->bad_status = false;
 	if (code == CURLE_OK)
 		code = curl_easy_perform(curl);
 	reply->end = end_of(code, &reply->body);
+	if (reply->end == HTTP_COMPLETE && http->bad_status)
+		reply->end = HTTP_GARBLED;
 	if (reply->end == HTTP_COMPLETE)
 		read_facts(curl, reply);
 }

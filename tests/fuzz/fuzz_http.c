@@ -5,7 +5,7 @@
  * Properties:
  *   - a call returns within its deadline, or soon after, whatever the server does;
  *   - one call is one request: no redirect is followed, nothing is repeated on a fresh connection;
- *   - what a complete reply says is in its bounds: the status of three digits, Retry-After, at most
+ *   - what a complete reply says is in its bounds: a status of three digits in a line of HTTP/1, Retry-After, at most
  *     HTTP_REPLY_MAX bytes of body, and those are bytes of the input;
  *   - a reply in the simplest form (a status line, known headers, an exact length) is read exactly as
  *     it is meant, and one that is shorter than it announces is never complete;
@@ -273,7 +273,23 @@ call(struct http *http, const char *body, int limit_ms, struct http_reply *reply
 	if (reply->end == HTTP_COMPLETE)
 		MUST(reply->status >= 100 && reply->status <= 999, "status %d", reply->status);
 	else
-		MUST(reply->status == 0, "status %d of no reply", reply->status);
+		MUST(reply->status == 0 && reply->retry_after_s == 0, "status %d of no reply",
+			reply->status);
+}
+
+/* A status is one of a status line of HTTP/1.0 or 1.1, whose reply this is or a 1xx before it. */
+static void
+check_status(struct span text, const struct http_reply *reply)
+{
+	char lines[2][16];
+
+	if (reply->end != HTTP_COMPLETE)
+		return;
+	for (int i = 0; i < 2; i++)
+		snprintf(lines[i], sizeof(lines[i]), "HTTP/1.%d %03d", i, reply->status);
+	MUST(memmem(text.at, text.len, lines[0], 12) != NULL ||
+			memmem(text.at, text.len, lines[1], 12) != NULL,
+		"status %d from nowhere", reply->status);
 }
 
 /* A body is made of the reply's own bytes, in one piece unless it came in chunks. */
@@ -346,6 +362,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	call(http, size % 2 == 0 ? "{}" : NULL, ends_by_itself(served) ? LIMIT_MS : HOLD_LIMIT_MS,
 		&reply);
 	compare_simple(served, &reply);
+	check_status(served, &reply);
 	check_body(served, &reply);
 	tell_apart(&reply);
 	MUST(atomic_load(&requests) - before <= 1, "%d requests for a call",
