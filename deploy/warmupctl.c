@@ -5,6 +5,7 @@
 #include "command.h"
 
 #include "clock.h"
+#include "environment.h"
 #include "log.h"
 #include "version.h"
 
@@ -222,6 +223,7 @@ main(int argc, char **argv)
 	int words = 0;
 
 	log_set_plain("warmupctl");
+	environment_prepare();
 	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
 		puts("warmupctl " WARMUP_VERSION);
 		return EXIT_DONE;

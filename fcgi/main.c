@@ -11,6 +11,7 @@
 #include "config.h"
 #include "ctx.h"
 #include "db.h"
+#include "environment.h"
 #include "http.h"
 #include "log.h"
 #include "request_id.h"
@@ -297,8 +298,7 @@ main(void)
 	int status;
 
 	fill_standard_descriptors();
-	/* libpq resolves names without a time limit of ours: by default that may take 30 s. */
-	setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
+	environment_prepare();
 	/* As CGI, too: a server that loses patience must not end us between call and swap. */
 	block_signals(&waited);
 	if (!transport_is_fastcgi()) {

@@ -22,6 +22,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "peer.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
@@ -59,7 +60,8 @@ struct transport {
 	int stop_event;
 	int workers;
 	int drain_ms;
-	atomic_int idle; /* workers waiting for a connection */
+	const char *allowed; /* peers over TCP; NULL = all */
+	atomic_int idle;     /* workers waiting for a connection */
 	atomic_bool stopping;
 	pthread_mutex_t lock; /* over the list of what was queued at the stop */
 	int *queued;
@@ -137,6 +139,7 @@ transport_open(int workers, int drain_ms, struct transport **out)
 		return ERR_NO_MEMORY;
 	transport->workers = workers;
 	transport->drain_ms = drain_ms;
+	transport->allowed = getenv("FCGI_WEB_SERVER_ADDRS"); /* of the FastCGI specification */
 	pthread_mutex_init(&transport->lock, NULL);
 	transport->queued = calloc(QUEUED_MAX, sizeof(int));
 	transport->stop_event = eventfd(0, EFD_CLOEXEC);
@@ -329,6 +332,10 @@ connection_receive(struct connection *connection, struct request *request)
 		err = next_descriptor(connection, &fd, &answer_by_us);
 		if (err != ERR_OK)
 			return err;
+		if (!peer_is_allowed(fd, connection->transport->allowed)) {
+			close(fd);
+			continue;
+		}
 		fcgx->ipcFd = fd;
 		fcgx->keepConnection = 1;
 		/* Or libfcgi's close would wait for the peer to close first: 2 seconds for a silent

@@ -89,6 +89,7 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(SSL_VERIFYHOST, 2L);
 	SET(TCP_KEEPALIVE, 1L);
 	SET(CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
+	SET(QUICK_EXIT, 1L); /* or that limit would wait for the resolver's, which is its own */
 	SET(WRITEFUNCTION, take_body);
 	if (options->ca_file[0] != '\0') {
 		SET(CAINFO, options->ca_file);

@@ -1,4 +1,5 @@
-"""The truth about accounts: a trigger that writes down every change, in the order in which the row saw them.
+"""The truth about accounts: a trigger that writes down every change, in the order in which the row saw them, and the
+check of what it tells against Instantly's own record.
 
 What the responder says of itself is not asked. A change and its entry are one transaction, so neither is ever without
 the other, whatever is killed.
@@ -9,6 +10,8 @@ the other, whatever is killed.
 
 import datetime
 import typing
+
+from conftest import STUCK, WARMING
 
 AUDIT = """
 CREATE TABLE audit (
@@ -37,6 +40,10 @@ END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
 """
 READ = "SELECT n, at, txid, pid, application, by_whom, operation, account, old, new FROM audit ORDER BY n"
+REMOVE = "DROP TRIGGER audit ON accounts; DROP FUNCTION audit; DROP TABLE audit"
+
+RESPONDER = "warmup"  # the role that the responder logs in as
+WRITES = {"status", "warmup_status", "updated_at"}
 
 
 class Change(typing.NamedTuple):
@@ -53,7 +60,47 @@ class Change(typing.NamedTuple):
     old: typing.Optional[dict]
     new: typing.Optional[dict]
 
+    @property
+    def states(self):
+        """From where to where."""
+        return tuple(row and (row["status"], row["warmup_status"]) for row in (self.old, self.new))
+
 
 def read(execute):
     """All entries, with times in seconds since 1970."""
     return [Change(*row)._replace(at=row[1].timestamp(), account=str(row[7])) for row in execute(READ)]
+
+
+def install(world):
+    world.execute(AUDIT)
+
+
+def remove(world):
+    world.execute(REMOVE)
+
+
+def changes(world, account):
+    """What became of one account since it was made."""
+    return [change for change in read(world.execute) if change.account == account and change.operation != "INSERT"]
+
+
+def moves(world, account):
+    """Those of its changes that the responder made."""
+    return [change for change in changes(world, account) if change.by_whom == RESPONDER]
+
+
+def check(world, account):
+    """The invariants I1, I2, I3 of one account: its moves followed an acceptance, one a stay, and overwrote nothing."""
+    enables = world.sandbox.enables(world.address(account))
+    history = changes(world, account)
+    stays = 1
+    for change in history:
+        if change.by_whom != RESPONDER:
+            stays += change.states[1] == STUCK
+            continue
+        assert change.states == (STUCK, WARMING), change
+        assert {name for name in change.old if change.old[name] != change.new[name]} <= WRITES, change
+        stays -= 1
+        assert stays >= 0, f"moved twice: {history}"
+        assert any(call.verdict in ("accepted", "already") and call.time <= change.at for call in enables), (
+            f"moved without an acceptance: {change}, {enables}")

@@ -21,8 +21,8 @@ What can be done with a message:
     any function of (connection, message)
 
 Messages of PostgreSQL have the names of its documentation (Startup, Parse, Bind, Execute, Sync, Query, Terminate;
-RowDescription, DataRow, CommandComplete, ErrorResponse, ReadyForQuery, ...). Those of HTTP are Request and Reply, each as
-a whole, and Interim for a 1xx; what cannot be understood passes as Bytes.
+RowDescription, DataRow, CommandComplete, ErrorResponse, ReadyForQuery, ...). Those of HTTP are Request and Reply, each
+as a whole, and Interim for a 1xx; what cannot be understood passes as Bytes.
 """
 
 import collections
@@ -34,7 +34,6 @@ import select
 import socket
 import struct
 import threading
-import time
 import urllib.parse
 
 import stack
@@ -256,8 +255,8 @@ class Connection:
 class Proxy:
     """What both have in common: a port of 127.0.0.1 that stays the same, connections, rules, counters.
 
-    `counts` counts messages by (direction, name), `accepted` connections; `connections` are those that are open. What an
-    action raised ends its connection, and is raised again when the `with` block ends.
+    `counts` counts messages by (direction, name), `accepted` connections; `connections` are those that are open. What
+    an action raised ends its connection, and is raised again when the `with` block ends.
     """
 
     def __init__(self, target_port):
