@@ -37,7 +37,9 @@ class Request:
     body: typing.Optional[dict] = None
     hung_up: bool = False
     where: str = ""  # the web server
-    upstream: typing.Optional[bool] = None  # by the responder's log: whether it asked Instantly
+    # By the responder's log, None if it has no line of it:
+    upstream: typing.Optional[bool] = None  # whether it asked Instantly
+    troubled: typing.Optional[bool] = None  # whether it complained of something, say a lost connection
 
     @property
     def error(self):
@@ -78,6 +80,7 @@ class Fault:
     began: float
     ended: float
     recovery: typing.Optional[float] = None  # seconds from its end to the first success
+    refused_by_server: bool = False  # meanwhile the web server had nobody to hand requests to
 
     def __str__(self):
         return f"{self.began:.4f}–{self.ended:.4f} fault {self.kind}"
@@ -102,6 +105,7 @@ class History:
     bound: float = 5.0  # seconds for any answer
     in_flight: float = 2.0  # seconds that the database may go on with a statement that was given up
     recovery: float = 2.0  # seconds for I11
+    respawn: float = 5.0  # and while the web server has yet to start a responder
     slack: float = 0.25  # between a row's change and its being visible; undisturbed writers only
     kills: tuple = ("kill", "term")  # kinds of faults that end a responder, and so a request
     kill_slack: float = 3.0  # until the web server has noticed and started another
@@ -168,12 +172,14 @@ class Checker:
             row = self.rows.get(account) or Row([], self.history.slack)
             for request in requests:
                 self.check_answer(request, row)
+            self.check_successes(requests, row)
             self.check_calls(account, requests)
         self.check_sweep()
         for leak in self.history.leaks:
             self.add("I8", f"in the log: {leak}", None, 0.0)
         for fault in self.history.faults:
-            if fault.recovery is not None and fault.recovery > self.history.recovery:
+            limit = self.history.respawn if fault.refused_by_server else self.history.recovery
+            if fault.recovery is not None and fault.recovery > limit:
                 self.add("I11", f"{fault.recovery:.2f} s until all was well after {fault.kind}", None, fault.ended)
         return sorted(self.found, key=lambda violation: violation.at)
 
@@ -291,6 +297,20 @@ class Checker:
         if not self.accepted_for(request, request.ended):
             self.bad("I1", request, "success without acceptance")
 
+    def check_successes(self, requests, row):
+        """Who lost no try on the way has made the very move that he shows, and no two have made the same."""
+        winners = {}
+        for request in requests:
+            if request.status != 200 or not request.ours or request.troubled is not False:
+                continue
+            shown = (request.body.get("account") or {}).get("updated_at")
+            move = next((change for change in row.changes if change.by_whom == RESPONDER and change.new
+                         and same_time(shown, change.new["updated_at"])), None)
+            if move is None or move.n in winners:
+                self.bad("I4", request, f"somebody else's move: {winners[move.n] if move else ''}")
+            else:
+                winners[move.n] = request
+
     def check_401(self, request, _row):
         key = self.history.keys.get(request.key)
         if key is not None and request.ended < key.revoked_from:
@@ -331,14 +351,18 @@ class Checker:
 
     # --- I5, I10: the calls; keys; the end -------------------------------------------------------
 
+    def last_call(self, request):
+        """A call whose reply never came may be read by Instantly after the request has ended."""
+        return self.until(request) + (self.history.in_flight if request.status in (None, 502) or not request.ours else 0)
+
     def check_calls(self, account, requests):
         """Each enable belongs to a request that may have made it; each made at most so many."""
         callers = sorted((request for request in requests if self.may_have_called(request)),
-                         key=self.until)
+                         key=self.last_call)
         left = {request.id: CALLS_MAX for request in callers}
         for call in sorted(self.calls_between(account, float("-inf"), float("inf")), key=lambda call: call.at):
             caller = next((request for request in callers
-                           if left[request.id] and request.sent <= call.at <= self.until(request)), None)
+                           if left[request.id] and request.sent <= call.at <= self.last_call(request)), None)
             if caller is None:
                 self.add("I5", f"nobody who may have asked: {call}", account, call.at)
             else:

@@ -15,6 +15,7 @@ import uuid
 OWNERS, KEYS = 4, 3  # keys of each owner; the first is never revoked
 WINDOW = 8  # accounts that are asked for at a time
 PER_ACCOUNT = 4  # requests, on average
+EVERY = 110  # requests from the beginning of a fault to that of the next
 UNKNOWN = "nobody's"
 
 # How the sandbox meets an enable: (weight, behaviour). Those that take the whole time limit are rare, or nothing gets done.
@@ -60,7 +61,7 @@ class Step:
 class Plan:
     """`faults`: a list of (number of the first request, name, seed of its own); of `kinds`, each in turn, shuffled."""
 
-    def __init__(self, seed, requests, kinds):
+    def __init__(self, seed, requests, kinds, every=EVERY):
         self.seed, self.requests = seed, requests
         self.rng = rng = random.Random(hashlib.sha256(str(seed).encode()).digest())
         self.owners = [self._uuid() for _ in range(OWNERS)]
@@ -68,7 +69,7 @@ class Plan:
         self.accounts = [self._account() for _ in range(requests // PER_ACCOUNT + WINDOW)]
         revoked = {rng.randrange(requests): name for name in self.keys if not name.endswith("-0") and rng.random() < 0.7}
         self.steps = [self._step(n, revoked.get(n)) for n in range(requests)]
-        self.faults = self._faults(list(kinds))
+        self.faults = self._faults(list(kinds), every)
 
     def _uuid(self):
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
@@ -86,9 +87,9 @@ class Plan:
         return Step(account, owner, key, rng.randrange(1000), rng.random() < 0.02,
                     pick(rng, WRITES) if rng.random() < 0.2 else None, max(0.0, rng.uniform(-0.05, 0.3)), revokes)
 
-    def _faults(self, kinds):
+    def _faults(self, kinds, every):
         """One after the other with a pause, so that it can be told how long each was felt."""
-        self.every = max(40, min(110, self.requests // len(kinds)))
+        self.every = max(40, min(every, self.requests // len(kinds)))
         places = range(self.every // 2, self.requests - self.every // 2, self.every)
         order = []
         while len(order) < len(places):

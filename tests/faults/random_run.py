@@ -32,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.dont_write_bytecode = True
 
 from faults import audit, checker  # noqa: E402
-from faults.random_plan import UNKNOWN, Account, Plan  # noqa: E402
+from faults.random_plan import EVERY, UNKNOWN, Account, Plan  # noqa: E402
 from faults.random_rig import BOUND, DB_MS, FAULTS, FELT, WRITES, Rig  # noqa: E402
 
 CLIENTS, WRITERS = 48, 3
@@ -71,7 +71,7 @@ class Round:
         self.lock, self.started = threading.Condition(), 0
         self.limit = 0  # requests that may begin before the next fault does
         self.steps = iter(enumerate(plan.steps))
-        self.probes = itertools.count()
+        self.probes, self.numbers = itertools.count(), itertools.count()
         self.jobs = queue.PriorityQueue()
         self.tokens = {name: f"pk_live_{secrets.token_hex(32)}" for name in (*plan.keys, UNKNOWN)}
         self.history = checker.History(
@@ -102,9 +102,9 @@ class Round:
                 self.lock.notify_all()
             now = time.monotonic()
             if step.write:
-                self.jobs.put((now + step.write_after, number, step.write, step.account))
+                self._put(now + step.write_after, step.write, step.account)
             if step.revokes:
-                self.jobs.put((now, number, None, step.revokes))
+                self._put(now, None, step.revokes)
             self.retry(servers[step.server % len(servers)], step.account.id, step.owner, step.key, step.hangs_up,
                        f"{self.plan.seed}-{number}")
 
@@ -125,11 +125,15 @@ class Round:
 
     # --- the outside writer ----------------------------------------------------------------------
 
+    def _put(self, due, what, subject):
+        """`what` is done with an account; None revokes a key. The number keeps two of the same time apart."""
+        self.jobs.put((due, next(self.numbers), what, subject))
+
     def _writer(self):
         connection = None
         while True:
-            due, number, what, subject = job = self.jobs.get()
-            if number == float("inf"):
+            due, _, what, subject = job = self.jobs.get()
+            if subject is None:
                 self.jobs.put(job)
                 return
             time.sleep(max(0.0, due - time.monotonic()))
@@ -148,7 +152,7 @@ class Round:
                 if connection:
                     connection.close()
                 if what is None:  # a key is revoked for certain, a write is left out
-                    self.jobs.put((time.monotonic() + 0.1, number, what, subject))
+                    self._put(time.monotonic() + 0.1, what, subject)
 
     def _revoke(self, cursor, name):
         key = self.history.keys[name]
@@ -172,7 +176,7 @@ class Round:
             FAULTS[name](self.rig, rng, self.felt(rng))
             fault.ended = time.time()
             self.history.faults.append(fault)
-            fault.recovery = self._recovery()
+            self._recover(fault)
         self._let_begin(float("inf"))
 
     def _let_begin(self, limit):
@@ -186,8 +190,8 @@ class Round:
         self._add([account])
         return account
 
-    def _recovery(self):
-        """Seconds until a retry has succeeded through each web server."""
+    def _recover(self, fault):
+        """Retry through each web server until it succeeds: how long did the last of them take?"""
         accounts = [self._probe_account() for _ in self.rig.servers]
         began = time.time()
         for server, account in zip(self.rig.servers, accounts):
@@ -195,8 +199,9 @@ class Round:
                 answer = self.retry(server, account.id, account.owner, f"{account.owner[:8]}-0")
                 if answer.status in (200, 409):
                     break
+                fault.refused_by_server |= not answer.ours
                 time.sleep(0.01)
-        return time.time() - began
+        fault.recovery = time.time() - began
 
     # --- a round ---------------------------------------------------------------------------------
 
@@ -227,7 +232,7 @@ class Round:
         self._faults()  # servers are started again in here, which only the main thread may do
         for thread in clients:
             thread.join()
-        self.jobs.put((float("inf"), float("inf"), "", None))
+        self._put(float("inf"), None, None)
         for thread in writers:
             thread.join()
         self.seconds = time.monotonic() - began
@@ -239,7 +244,7 @@ class Round:
     def _sweep(self):
         """Faults off: whatever is still stuck is asked for again, at most twice."""
         self.rig.sandbox.unscript()
-        self._recovery()
+        self._recover(checker.Fault("the end", 0.0, 0.0))
         time.sleep(2 * DB_MS / 1000)  # what was given up has ended by the server's statement_timeout
         stuck = self.rig.execute("SELECT id::text, user_id::text FROM accounts"
                                  " WHERE status = 'pending' AND warmup_status = 'not_started'")
@@ -253,7 +258,7 @@ class Round:
         history.calls = [checker.Call(call.time, call.address, call.verdict, call.behaviour or "none")
                          for call in self.rig.sandbox.calls if call.kind == "enable"]
         history.changes = audit.read(self.rig.execute)
-        asked = {}
+        asked, complaints = {}, set()
         for server in self.rig.servers:
             text = server.log()
             history.leaks += [f"{server.folder.name}: {what}" for what, secret in (
@@ -264,8 +269,11 @@ class Round:
                     entry = json.loads(line)
                     if "upstream_ms" in entry:
                         asked[entry["request_id"]] = entry["upstream_ms"] > 0
+                    else:
+                        complaints.add(entry.get("request_id"))
         for request in history.requests:
-            request.upstream = asked.get(request.id)
+            if request.id in asked:
+                request.upstream, request.troubled = asked[request.id], request.id in complaints
 
 
 class Figures:
@@ -310,16 +318,20 @@ class Figures:
         return "\n".join(lines)
 
 
-def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, only=None, say=print):
+def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, every=EVERY, only=None, say=print):
     """All rounds; (figures, violations as text)."""
     figures, found = Figures(), []
     say(f"WARMUP_SEED={seed}: {requests} requests in rounds of {per_round}, {clients} clients")
     with Rig(folder, build) as rig:
         for number in range((requests + per_round - 1) // per_round) if only is None else [only]:
-            plan = Plan(f"{seed}.{number}", min(per_round, requests - number * per_round), FAULTS)
+            plan = Plan(f"{seed}.{number}", min(per_round, requests - number * per_round), FAULTS, every)
             done = Round(rig, plan, clients)
             violations = done.run()
             figures.add(done, rig.measure())
+            if violations:
+                first = violations[0].at
+                say(f"first violation after {sum(request.sent <= first for request in done.history.requests)} requests,"
+                    f" {first - min(request.sent for request in done.history.requests):.1f} s of round {number}")
             for violation in violations[:20]:
                 text = (f"WARMUP_SEED={seed} WARMUP_ROUND={number}: {violation}\n"
                         + checker.around(done.history, violation))
@@ -347,12 +359,13 @@ def main():
     parser.add_argument("--requests", type=int, default=int(requests or 1_000_000))
     parser.add_argument("--round", type=int, default=ROUND)
     parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--every", type=int, default=EVERY, help="requests from the beginning of a fault to the next")
     options = parser.parse_args()
     folder = pathlib.Path(options.build).resolve() / "tests" / f"random-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        figures, found = run(folder, options.build, seed, options.requests, options.round, options.clients, only,
-                             lambda text: print(text, flush=True))
+        figures, found = run(folder, options.build, seed, options.requests, options.round, options.clients,
+                             options.every, only, lambda text: print(text, flush=True))
         print(f"\n{figures}\n{len(found)} violations")
     finally:
         if "WARMUP_KEEP" not in os.environ:

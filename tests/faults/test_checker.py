@@ -112,6 +112,13 @@ def success_before_the_move(history):
     history.requests[0].ended = 12.4
 
 
+def success_with_the_move_of_another(history):
+    for success in history.requests[0], request(12.1, 12.9, 200, shown(MOVED), upstream=True):
+        success.troubled = False
+    history.requests.append(success)
+    history.calls.append(Call(12.3, ADDRESS, "accepted"))
+
+
 def conflict_with_a_state_that_never_was(history):
     history.requests[1].body = error(MESSAGE_GATE, BANNED)
 
@@ -220,12 +227,17 @@ def slow_recovery(history):
     history.faults.append(Fault("restart", 11.0, 11.5, 2.5))
 
 
+def slow_respawn(history):
+    history.faults.append(Fault("kill responder", 11.0, 11.5, 5.5, refused_by_server=True))
+
+
 @pytest.mark.parametrize("invariant, broken", [
     ("I1", no_acceptance), ("I1", acceptance_of_another_address), ("I1", move_before_acceptance),
     ("I2", second_move), ("I3", banned_is_overwritten), ("I3", move_to_another_state), ("I3", another_column),
     ("I3", owner_is_changed), ("I3", row_is_deleted_by_the_responder), ("I3", change_without_entry),
     ("I4", success_without_a_move), ("I4", success_shows_a_row_that_never_was), ("I4", success_shows_a_stuck_row),
-    ("I4", success_before_the_move), ("I4", conflict_with_a_state_that_never_was), ("I4", conflict_that_is_none),
+    ("I4", success_before_the_move), ("I4", success_with_the_move_of_another),
+    ("I4", conflict_with_a_state_that_never_was), ("I4", conflict_that_is_none),
     ("I4", missing_that_was_there), ("I5", refusal_that_moved), ("I5", unavailable_that_moved),
     ("I5", move_out_of_nothing), ("I5", gate_that_asked), ("I5", call_by_nobody), ("I5", three_calls_for_one_request),
     ("I6", message_without_acceptance), ("I6", message_with_another_status), ("I6", other_500),
@@ -233,6 +245,7 @@ def slow_recovery(history):
     ("I9", another_owner_gets_an_answer), ("I9", another_owner_may_call), ("I9", another_owner_moves),
     ("I9", revoked_key_counts), ("I10", good_key_is_refused), ("I10", slow_answer), ("I10", no_answer),
     ("I10", web_servers_answer), ("I10", unknown_status), ("I8", key_in_the_log), ("I11", slow_recovery),
+    ("I11", slow_respawn),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_broken_promise_is_found(invariant, broken):
     history = copy.deepcopy(good())
@@ -264,6 +277,17 @@ def repeated_by_libcurl(history):
     history.calls.insert(0, Call(12.1, ADDRESS, "none", "close-after-second"))
 
 
+def success_after_a_lost_try(history):
+    history.requests[0].troubled = False
+    history.requests.append(request(12.1, 12.9, 200, shown(MOVED), upstream=True, troubled=True))
+    history.calls.append(Call(12.3, ADDRESS, "accepted"))
+
+
+def call_is_read_after_the_answer(history):
+    history.requests.append(request(14.0, 14.1, 502, error("Instantly gave no usable answer"), upstream=True))
+    history.calls.append(Call(14.2, ADDRESS, "already"))
+
+
 def banned_and_put_back(history):
     history.changes += [change(3, 15.0, MOVED, row(BANNED), "postgres"), change(4, 15.5, row(BANNED), row(), "postgres")]
     history.sweep = {}
@@ -286,6 +310,7 @@ def revoked_meanwhile(history):
 
 
 @pytest.mark.parametrize("odd", [killed, hung_up, moved_after_the_500, moved_by_another_meanwhile, repeated_by_libcurl,
+                                 success_after_a_lost_try, call_is_read_after_the_answer,
                                  banned_and_put_back, deleted_and_found_missing, handed_over, revoked_meanwhile],
                          ids=lambda value: value.__name__)
 def test_what_is_allowed_passes(odd):
