@@ -139,7 +139,8 @@ transport_open(int workers, int drain_ms, struct transport **out)
 		return ERR_NO_MEMORY;
 	transport->workers = workers;
 	transport->drain_ms = drain_ms;
-	transport->allowed = getenv("FCGI_WEB_SERVER_ADDRS"); /* of the FastCGI specification */
+	/* Of the FastCGI specification.  Before any thread: NOLINTNEXTLINE(concurrency-mt-unsafe) */
+	transport->allowed = getenv("FCGI_WEB_SERVER_ADDRS");
 	pthread_mutex_init(&transport->lock, NULL);
 	transport->queued = calloc(QUEUED_MAX, sizeof(int));
 	transport->stop_event = eventfd(0, EFD_CLOEXEC);

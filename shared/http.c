@@ -51,7 +51,7 @@ is_status_line(const char *line, size_t len)
 	for (i = 9; i < 12; i++)
 		if (line[i] < (i == 9 ? '1' : '0') || line[i] > '9')
 			return false;
-	return memchr(" \r\n", line[12], 3) != NULL;
+	return line[12] == ' ' || line[12] == '\r' || line[12] == '\n';
 }
 
 /* libcurl's header callback, for each line of a head.  7.88 takes any first line that begins with

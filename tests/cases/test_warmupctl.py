@@ -214,7 +214,8 @@ def test_failing_file_leaves_nothing(ctl, empty, folder):
 
 def test_migrate_of_a_database_that_takes_no_changes_fails(ctl, empty):
     url, execute = empty
-    done = ctl(url, "migrate", "--json", PGOPTIONS="-c default_transaction_read_only=on")
+    execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    done = ctl(url, "migrate", "--json")
     check_failed(done, "warmupctl: migrate: ERROR:  cannot execute CREATE TABLE in a read-only transaction")
     assert (json.loads(done.stdout), tables(execute)) == ({"migrations": []}, set())
 
