@@ -289,7 +289,9 @@ def test_reply_of_more_than_64_kib_is_oversized(quick, world):
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, ("incomplete", "oversized")),
     (b"<html>", ("not_json",)), (b"{}", ("not_json",)), (b"\r\n", ("not_json", "incomplete"))],
     ids=["two-lengths", "short-length", "bad-chunk", "no-last-chunk", "cut-header", "no-status",
-         "no-version", "http-2200", "http-word", "http-alone", "two-status-lines", "http-2", "short-status", "http-9", "only-continue", "endless-continue", "html-without-head", "json-without-head", "empty-line"])
+         "no-version", "http-2200", "http-word", "http-alone", "two-status-lines", "http-2",
+         "short-status", "http-9", "only-continue", "endless-continue", "html-without-head", "json-without-head",
+         "empty-line"])
 def test_broken_http_is_no_acceptance(fast, world, raw, reasons):
     account = world.add_account()
     before = world.account(account)
