@@ -439,6 +439,9 @@ test_config_load_words(void **state)
 	}
 }
 
+#define X50  "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X255 X50 X50 X50 X50 X50 "xxxxx" /* no host has a longer name */
+
 /* Texts that are taken as they are, or refused. */
 static const struct {
 	const char *name, *value;
@@ -450,6 +453,12 @@ static const struct {
 		MEMBER(database_url) },
 	{ DB, "postgresql:///d?host=/run/postgresql", true, MEMBER(database_url) },
 	{ DB, "host=h dbname=d user=u password='a b'", true, MEMBER(database_url) },
+	{ DB, "postgresql://" X255 ",h2," X255 "/d", true, MEMBER(database_url) },
+	{ DB, "postgresql://" X255 "x/d", false, 0 },
+	{ DB, "postgresql://h1,h2," X255 "x/d", false, 0 },
+	{ DB, "host=" X255 "x,h2", false, 0 },
+	{ DB, "host=h hostaddr=" X255 "x", false, 0 },
+	{ DB, "host=h port=" X255 "x", false, 0 },
 	{ DB, "garbage", false, 0 },
 	{ DB, "host", false, 0 },
 	{ DB, "host=h no_such_option=1", false, 0 },
