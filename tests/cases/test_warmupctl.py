@@ -212,6 +212,13 @@ def test_failing_file_leaves_nothing(ctl, empty, folder):
         assert execute("SELECT count(*) FROM warmup_migrations") == [(0,)]
 
 
+def test_migrate_of_a_database_that_takes_no_changes_fails(ctl, empty):
+    url, execute = empty
+    done = ctl(url, "migrate", "--json", PGOPTIONS="-c default_transaction_read_only=on")
+    check_failed(done, "warmupctl: migrate: ERROR:  cannot execute CREATE TABLE in a read-only transaction")
+    assert (json.loads(done.stdout), tables(execute)) == ({"migrations": []}, set())
+
+
 def test_migrate_refuses_a_file_that_is_too_long(ctl, empty, folder):
     url, execute = empty
     prologue = len("".join(re.findall(r'"(.*)"', (TOP / "deploy/migrate.c").read_text().partition("#define PROLOGUE")[2]
