@@ -201,7 +201,8 @@ PLAN = {
         SWAP + "test_row_moved_away_and_back_meanwhile_is_moved"]),
     "C21": ("clocks that jump", [
         SYSTEM + "test_clock_that_jumps_during_the_call_changes_nothing",
-        SYSTEM + "test_clock_that_jumps_moves_no_time_limit"]),
+        SYSTEM + "test_clock_that_jumps_moves_no_time_limit",
+        SYSTEM + "test_clock_that_jumps_while_the_swap_is_repeated_neither_ends_nor_prolongs_it"]),
     "C22": ("moved, and the answer cannot be made", ["unit/test_answer.c::test_answer_account_too_long", FAILURES]),
 
     # --- D: process and host ---------------------------------------------------------------------
