@@ -2,6 +2,7 @@
 #
 # BUILD is where everything goes, so that builds of several kinds stand beside each other:
 #   make BUILD=build/asan SANITIZE=address,undefined
+#   make BUILD=build/coverage COVERAGE=1
 
 BUILD  ?= build
 PREFIX ?= /usr/local
@@ -13,20 +14,32 @@ endif
 
 LIBS := libpq libcurl libcjson libcrypto
 
-override CPPFLAGS += -D_GNU_SOURCE -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS))
-override CFLAGS   += -std=c11 -fPIE -pthread -fstack-protector-strong -Wall -Wextra -Wpedantic -Wshadow \
+# $(call takes,FLAGS): the first of them that this compiler takes without a word, with the flags that were given.
+takes = $(firstword $(foreach flag,$(1),$(shell $(CC) $(CPPFLAGS) $(CFLAGS) -Werror -U_FORTIFY_SOURCE $(flag) \
+	-include string.h -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(flag)')))
+
+# Unless the flags that were given decide it, as those of a distribution do.
+ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS))$(SANITIZE)$(COVERAGE),)
+FORTIFY := $(addprefix -U_FORTIFY_SOURCE ,$(call takes,-D_FORTIFY_SOURCE=3 -D_FORTIFY_SOURCE=2))
+endif
+HARDEN := -fstack-protector-strong $(call takes,-fstack-clash-protection) \
+          $(call takes,-fcf-protection=full -mbranch-protection=standard)
+
+override CPPFLAGS += -D_GNU_SOURCE -Ishared -Ifcgi -Ideploy $(shell pkg-config --cflags $(LIBS)) $(FORTIFY)
+override CFLAGS   += -std=c11 -fPIE -pthread $(HARDEN) -Wall -Wextra -Wpedantic -Wshadow \
                      -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
                      -Wswitch-enum -Wformat=2 -Wformat-nonliteral -Wundef -Wvla -Wpointer-arith \
                      -Wcast-qual -Wwrite-strings
-override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
+override LDFLAGS  += -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--as-needed
 LDLIBS            := $(shell pkg-config --libs $(LIBS))
 
-ifdef SANITIZE
+ifdef COVERAGE
+# Not optimised, so that lines and branches are those of the source; atomic, because there are threads.
+override CFLAGS  += -O0 --coverage -fprofile-update=atomic -fprofile-abs-path
+override LDFLAGS += --coverage
+else ifdef SANITIZE
 override CFLAGS  += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 override LDFLAGS += -fsanitize=$(SANITIZE)
-else ifeq ($(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),)
-# Unless the flags that were given decide it, as those of a distribution do.
-override CPPFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 ifdef WERROR
 override CFLAGS += -Werror
@@ -54,6 +67,8 @@ $(BUILD)/%.o: %.c Makefile
 
 -include $(FCGI:.o=.d) $(SHARED:.o=.d) $(CTL:.o=.d)
 -include tests/unit/unit.mk
+-include tests/fuzz/fuzz.mk
+-include tests/faults/faults.mk
 
 demo:
 	./deploy/demo
@@ -113,7 +128,7 @@ help:
 	@echo 'make deb        a package for this Debian (deploy/packages package: what that needs, too)'
 	@echo 'make portable   build/portable: for shared hosting, with the libraries that it needs'
 	@echo 'make clean      removes $$BUILD, by default build'
-	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined'
+	@echo 'Variables: CC CFLAGS BUILD V=1 WERROR=1 SANITIZE=address,undefined COVERAGE=1'
 
 .DEFAULT_GOAL := all
 .PHONY: all demo check portable deb install uninstall clean help

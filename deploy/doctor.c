@@ -15,7 +15,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define NAME_WIDTH   21          /* of the longest check's name */
 #define FAULTS_MAX   (16 * 1024) /* of one check */
@@ -92,7 +91,8 @@ check_settings(struct doctor *doctor)
 {
 	char found[CONFIG_PATH_MAX + 64];
 	struct buf problems;
-	char *next, *line;
+	const char *line;
+	char *next;
 	enum err err;
 
 	buf_init(&problems, FOUND_MAX);
@@ -142,8 +142,7 @@ read_key(const char *name, char key[DOCTOR_KEY_MAX + 1])
 		good = true;
 	}
 	explicit_bzero(text, sizeof(text));
-	if (file != stdin)
-		fclose(file);
+	fclose(file);
 	return good;
 }
 

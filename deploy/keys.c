@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define NAME_MAX_BYTES 200
 #define PREFIX_MIN     12 /* "pk_live_" and four more: enough to mean one key */
@@ -121,6 +120,11 @@ key_add_run(const struct tool *tool, const struct options *options)
 	prefix[API_KEY_PREFIX_LEN] = '\0';
 	err = db_run(
 		tool->db, &add, params, clock_deadline_us(tool->config->db_timeout_ms), &result);
+	if (err == ERR_OK && db_rows(result) == 0) {
+		fputs("warmupctl: key add: a trigger or a rule keeps keys out of api_keys\n",
+			stderr);
+		err = ERR_DB_REFUSED;
+	}
 	if (err == ERR_OK)
 		show_new_key(tool, db_value(result, 0, 0, NULL), options, key);
 	explicit_bzero(key, sizeof(key));

@@ -9,7 +9,6 @@
 #include "json.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,8 +85,10 @@ read_file(const char *folder, const char *name, struct buf *sql)
 	file = fopen(path, "re");
 	if (file == NULL)
 		return ERR_IO;
-	while ((got = fread(part, 1, sizeof(part), file)) > 0)
+	do {
+		got = fread(part, 1, sizeof(part), file);
 		buf_add(sql, part, got);
+	} while (got == sizeof(part));
 	got = (size_t)ferror(file);
 	fclose(file);
 	return got != 0 ? ERR_IO : buf_check(sql);
@@ -110,7 +111,7 @@ is_noted(const struct tool *tool, const char *name)
 static enum outcome
 apply(const struct tool *tool, const char *folder, const char *name, bool note)
 {
-	char message[1024];
+	char message[1024] = "it is too long";
 	struct buf sql;
 	enum err err;
 

@@ -18,8 +18,6 @@
 
 #define SEND_MS 30000 /* a web server that takes longer to read an answer has gone */
 
-extern char **environ;
-
 bool
 cgi_is_request(void)
 {

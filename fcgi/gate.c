@@ -1,5 +1,5 @@
 /*
- * gate.c: see gate.h.  A state that is not in the table is closed: the columns are free text, and
+ * gate.c: see gate.h.  A state that is not in the list is closed: the columns are free text, and
  * an unknown value is simply not the gate.
  */
 #include "gate.h"
@@ -8,11 +8,8 @@
 
 #include <string.h>
 
-static const struct {
-	const struct account_state *state;
-	enum gate gate;
-} table[] = {
-	{ &ACCOUNT_STUCK, GATE_OPEN },
+static const struct account_state *const open_states[] = {
+	&ACCOUNT_STUCK,
 };
 
 /* An address that can be put into a request: not empty, no blanks or control characters, valid
@@ -35,10 +32,8 @@ gate_check(const struct account_state *state, const char *email_address)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (account_state_equal(table[i].state, state))
-			return table[i].gate == GATE_OPEN && !is_usable(email_address) ?
-				GATE_NO_ADDRESS :
-				table[i].gate;
+	for (i = 0; i < sizeof(open_states) / sizeof(open_states[0]); i++)
+		if (account_state_equal(open_states[i], state))
+			return is_usable(email_address) ? GATE_OPEN : GATE_NO_ADDRESS;
 	return GATE_NOT_STUCK;
 }

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
@@ -248,6 +249,17 @@ raise_descriptor_limit(void)
 	}
 }
 
+/* A core file would hold our secrets and callers' keys.  Not dumpable also means that no process of
+   the same account can look into our memory or environment: that takes root. */
+static void
+forbid_dumps(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+	setrlimit(RLIMIT_CORE, &none);
+}
+
 static int
 serve_fastcgi(const struct config *config, struct worker *workers, const sigset_t *waited)
 {
@@ -297,6 +309,7 @@ main(void)
 	sigset_t waited;
 	int status;
 
+	forbid_dumps();
 	fill_standard_descriptors();
 	environment_prepare();
 	/* As CGI, too: a server that loses patience must not end us between call and swap. */

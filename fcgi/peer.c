@@ -31,7 +31,7 @@ is_listed(const char *address, const char *list)
 bool
 peer_is_allowed(int fd, const char *list)
 {
-	struct sockaddr_storage peer;
+	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof(peer);
 	char text[INET6_ADDRSTRLEN];
 	const void *address = NULL;

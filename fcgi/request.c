@@ -81,3 +81,14 @@ request_judge_body(const struct request *request, int64_t received, bool whole)
 		return ERR_BODY_INCOMPLETE;
 	return ERR_OK;
 }
+
+void
+request_wipe_keys(char **variables)
+{
+	for (; variables != NULL && *variables != NULL; variables++) {
+		char *value = strstr(*variables, "AUTHORIZATION=");
+
+		if (value != NULL)
+			explicit_bzero(value, strlen(value));
+	}
+}

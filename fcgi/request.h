@@ -34,6 +34,9 @@ struct request {
    the first counts. */
 void request_read_variables(struct request *request, char *const *variables);
 
+/* Wipes what such an array holds of callers' keys; what was picked out of it is gone, too. */
+void request_wipe_keys(char **variables);
+
 /* The announced length of the body: a number, or one of the two below. */
 #define REQUEST_LENGTH_NONE (-1) /* absent or empty */
 #define REQUEST_LENGTH_BAD  (-2) /* not a number */

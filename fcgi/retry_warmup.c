@@ -79,7 +79,7 @@ call_instantly(struct ctx *ctx, int64_t deadline_us)
 
 /* The account as read anew takes the place of the one in hand. */
 static void
-keep(struct ctx *ctx, struct account *fresh)
+keep(struct ctx *ctx, const struct account *fresh)
 {
 	account_free(&ctx->account);
 	ctx->account = *fresh;

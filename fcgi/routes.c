@@ -30,6 +30,9 @@ static const struct route table[] = {
 static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 	"TRACE" };
 
+static const char scheme_characters[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-.";
+
 /*
  * Whether a path matches a pattern, exactly; {id} stands for one segment that is not empty, whose
  * place is then in *id and *id_len.
@@ -77,13 +80,11 @@ join(char path[PATH_MAX_BYTES + 1], const char *first, size_t len, const char *s
 static bool
 join_uri(char path[PATH_MAX_BYTES + 1], const char *uri)
 {
-	const char *authority = strstr(uri, "://");
-	size_t len;
+	size_t len = strspn(uri, scheme_characters);
 
-	if (uri[0] != '/' && authority != NULL) {
-		uri = strchr(authority + 3, '/');
-		if (uri == NULL)
-			return false;
+	if (len > 0 && strncmp(uri + len, "://", 3) == 0) {
+		uri += len + 3;
+		uri += strcspn(uri, "/?");
 	}
 	len = strcspn(uri, "?");
 	if (len > PATH_MAX_BYTES)

@@ -139,7 +139,8 @@ transport_open(int workers, int drain_ms, struct transport **out)
 		return ERR_NO_MEMORY;
 	transport->workers = workers;
 	transport->drain_ms = drain_ms;
-	transport->allowed = getenv("FCGI_WEB_SERVER_ADDRS"); /* of the FastCGI specification */
+	/* Of the FastCGI specification.  Before any thread: NOLINTNEXTLINE(concurrency-mt-unsafe) */
+	transport->allowed = getenv("FCGI_WEB_SERVER_ADDRS");
 	pthread_mutex_init(&transport->lock, NULL);
 	transport->queued = calloc(QUEUED_MAX, sizeof(int));
 	transport->stop_event = eventfd(0, EFD_CLOEXEC);
@@ -225,6 +226,10 @@ transport_stop(struct transport *transport)
 	ssize_t written;
 	int fd;
 
+	/* First: the kernel tells one worker of a new connection, and one of ours that is about to
+	   end would keep it from those of another process on this socket. */
+	for (int i = 0; i < transport->workers; i++)
+		epoll_ctl(transport->connections[i].epoll, EPOLL_CTL_DEL, LISTENER, NULL);
 	pthread_mutex_lock(&transport->lock);
 	transport->drain_until_us = clock_deadline_us(transport->drain_ms);
 	while (transport->queued_count < QUEUED_MAX &&
@@ -382,6 +387,9 @@ connection_send(struct connection *connection, const struct answer *answer)
 	FCGX_PutStr(buf_text(&answer->head), (int)answer->head.len, fcgx->out);
 	if (!answer->head_only)
 		FCGX_PutStr(buf_text(&answer->body), (int)answer->body.len, fcgx->out);
+	/* Before libfcgi frees them.  In the buffer that it received the request with, which is out
+	   of reach, they stay until the next one. */
+	request_wipe_keys(fcgx->envp);
 	lingering = connection->drained ? -1 : dup(fcgx->ipcFd);
 	FCGX_Finish_r(fcgx);
 	note_exchange(connection, 0);

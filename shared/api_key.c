@@ -15,14 +15,15 @@ api_key_hash(const char *token, size_t len, unsigned char hash[API_KEY_HASH_BYTE
 enum err
 api_key_generate(char key[API_KEY_MAX])
 {
+	static const char mark[] = "pk_live_";
 	unsigned char random[32];
 	size_t i;
 
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return ERR_IO;
-	memcpy(key, "pk_live_", 8);
+	memcpy(key, mark, sizeof(mark));
 	for (i = 0; i < sizeof(random); i++)
-		snprintf(key + 8 + 2 * i, 3, "%02x", random[i]);
+		snprintf(key + sizeof(mark) - 1 + 2 * i, 3, "%02x", random[i]);
 	explicit_bzero(random, sizeof(random));
 	return ERR_OK;
 }

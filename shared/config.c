@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "config_line.h"
 #include "db.h"
 #include "http.h"
 #include "log.h"
@@ -21,8 +22,6 @@
 #define WAIT_MAX_MS    600000 /* no web server waits longer than ten minutes */
 #define SYSTEM_FILE    "/etc/warmup/warmup.conf"
 #define USER_FILE      ".config/warmup/warmup.conf"
-
-extern char **environ;
 
 enum kind { KIND_TEXT, KIND_INT, KIND_ON_OFF, KIND_LEVEL };
 
@@ -73,21 +72,19 @@ static const struct setting settings[] = {
 
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))
 
-static const char name_characters[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
-
 /* The file's own name: a setting too, but only of the environment. */
 static const char config_name[] = "WARMUP_CONFIG";
 
-/* What the file says, by the row's number; values are copies. */
+/* What the file says, by the row's number; the values lie in the text. */
 struct file_values {
-	char *value[SETTINGS];
+	const char *value[SETTINGS];
 	int line[SETTINGS];
+	char text[FILE_MAX_BYTES];
 };
 
 /* Header text, so nothing that could end the header: the key goes into one unescaped. */
 static enum err
-check_key(char *value)
+check_key(char *value) /* as all in the table: NOLINT(readability-non-const-parameter) */
 {
 	size_t i;
 
@@ -138,6 +135,7 @@ static enum err
 set_value(struct config *config, const struct setting *row, const char *value)
 {
 	char *member = (char *)config + row->offset;
+	/* The row says that an int is there. NOLINTNEXTLINE(bugprone-casting-through-void) */
 	int *number = (int *)(void *)member;
 
 	switch (row->kind) {
@@ -171,82 +169,42 @@ explain(struct buf *problems, const struct setting *row, const char *file, int l
 	buf_puts(problems, "\n");
 }
 
-/*
- * Takes the quotes off a value, in place: 'as it is', or "with \" and \\".  What systemd would
- * read differently (text after the closing quote, a line continued by a backslash) is refused
- * rather than guessed.
- */
-static enum err
-unquote(char *value)
-{
-	size_t len = strlen(value), from = 1, to = 0;
-	char quote = value[0];
-
-	if (quote != '\'' && quote != '"')
-		return len > 0 && value[len - 1] == '\\' ? ERR_CONFIG : ERR_OK;
-	for (; from < len && value[from] != quote; from++) {
-		if (quote == '"' && value[from] == '\\' && value[from + 1] != '\0')
-			from++;
-		value[to++] = value[from];
-	}
-	if (from + 1 != len)
-		return ERR_CONFIG;
-	value[to] = '\0';
-	return ERR_OK;
-}
-
-static char *
-trim(char *text)
-{
-	size_t len;
-
-	text += strspn(text, " \t");
-	len = strlen(text);
-	while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
-		len--;
-	text[len] = '\0';
-	return text;
-}
-
 /* One line of the file; notes what is wrong with it. */
 static void
 read_line(
 	char *line, int number, struct file_values *values, const char *file, struct buf *problems)
 {
-	char *name = trim(line), *equals = strchr(name, '='), *value;
-	int row;
+	const char *name, *value;
+	enum config_line kind = config_line_read(line, &name, &value);
+	int row = find_setting(name, strlen(name));
 
-	if (name[0] == '\0' || name[0] == '#' || name[0] == ';')
+	if (kind == CONFIG_LINE_EMPTY)
 		return;
-	if (equals != NULL) {
-		*equals = '\0';
-		name = trim(name);
-	}
-	/* Not even the name is told: where the '=' is missing, it holds the value.  `export NAME=value`
-	   is refused, too: systemd would not read it either. */
-	if (equals == NULL || name[strspn(name, name_characters)] != '\0') {
+	/* Not even the name is told: where the '=' is missing, it holds the value. */
+	if (kind == CONFIG_LINE_NO_SETTING) {
 		buf_printf(problems, "%s, line %d: not of the form NAME=value\n", file, number);
 		return;
 	}
-	value = trim(equals + 1);
-	row = find_setting(name, strlen(name));
+	/* Of other programs' names, too: such a line may swallow the next one, perhaps one of ours. */
+	if (kind == CONFIG_LINE_UNCLEAR && row < 0) {
+		buf_printf(problems, "%s, line %d: quotes or backslash not understood\n", file,
+			number);
+		return;
+	}
+	if (kind == CONFIG_LINE_UNCLEAR) {
+		buf_printf(problems,
+			"%s: quotes or backslash not understood; try single quotes (%s, line %d)\n",
+			name, file, number);
+		return;
+	}
 	if (row < 0) {
 		if (is_ours(name))
 			buf_printf(problems, "%.64s: no such setting (%s, line %d)\n", name, file,
 				number);
 		return;
 	}
-	if (unquote(value) != ERR_OK) {
-		buf_printf(problems,
-			"%s: quotes or backslash at the end not understood (%s, line %d)\n", name,
-			file, number);
-		return;
-	}
-	free(values->value[row]); /* as in systemd, the last one counts */
-	values->value[row] = strdup(value);
+	values->value[row] = value; /* as in systemd, the last one counts */
 	values->line[row] = number;
-	if (values->value[row] == NULL)
-		buf_puts(problems, "out of memory\n");
 }
 
 /* The file that counts: the named one, else the first default that exists; "" for none. */
@@ -254,7 +212,7 @@ static void
 choose_file(struct config *config)
 {
 	const char *named = getenv(config_name);
-	struct passwd *account;
+	const struct passwd *account;
 
 	config->file[0] = '\0';
 	if (named != NULL && named[0] != '\0') {
@@ -274,9 +232,9 @@ choose_file(struct config *config)
 }
 
 static void
-read_lines(char *text, struct file_values *values, const char *file, struct buf *problems)
+read_lines(struct file_values *values, const char *file, struct buf *problems)
 {
-	char *line, *next = text;
+	char *line, *next = values->text;
 	int number = 0;
 
 	while ((line = strsep(&next, "\n")) != NULL)
@@ -287,7 +245,7 @@ static void
 read_file(
 	struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
 {
-	char text[FILE_MAX_BYTES];
+	char *text = values->text;
 	struct stat status;
 	size_t len;
 	FILE *file;
@@ -312,13 +270,13 @@ read_file(
 	if ((status.st_mode & S_IROTH) != 0)
 		buf_printf(
 			hints, "%s is readable by everyone; run chmod o-r on it\n", config->file);
-	len = fread(text, 1, sizeof(text) - 1, file);
+	setvbuf(file, NULL, _IONBF, 0); /* a buffer would be freed with the secrets in it */
+	len = fread(text, 1, FILE_MAX_BYTES - 1, file);
 	text[len] = '\0';
-	if (len == sizeof(text) - 1 || memchr(text, '\0', len) != NULL)
+	if (len == FILE_MAX_BYTES - 1 || memchr(text, '\0', len) != NULL)
 		buf_printf(problems, "%s is too long, or no text\n", config->file);
 	else
-		read_lines(text, values, config->file, problems);
-	explicit_bzero(text, sizeof(text));
+		read_lines(values, config->file, problems);
 	fclose(file);
 }
 
@@ -364,22 +322,19 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 enum err
 config_load(struct config *config, unsigned needs, struct buf *problems)
 {
-	struct file_values values = { 0 };
+	struct file_values values;
 	struct buf hints;
 	enum err err = ERR_OK;
 	size_t i;
 
 	memset(config, 0, sizeof(*config));
+	memset(&values, 0, sizeof(values));
 	buf_init(&hints, CONFIG_PATH_MAX + 256);
 	read_file(config, &values, problems, &hints);
 	check_environment(problems);
-	for (i = 0; i < SETTINGS; i++) {
+	for (i = 0; i < SETTINGS; i++)
 		apply(config, &settings[i], values.value[i], values.line[i], needs, problems);
-		if (values.value[i] != NULL) {
-			explicit_bzero(values.value[i], strlen(values.value[i]));
-			free(values.value[i]);
-		}
-	}
+	explicit_bzero(values.text, sizeof(values.text));
 	if (problems->len > 0 || buf_check(problems) != ERR_OK)
 		err = ERR_CONFIG;
 	buf_puts(problems, buf_text(&hints));

@@ -18,10 +18,15 @@
 #define HOST_MAX    256 /* of one host in the list; a DNS name has 253 */
 #define MS_PER_S    1000
 
+/* The options that may be lists, an item for each host. */
+static const char *const lists[] = { "host", "hostaddr", "port" };
+
+#define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
+
 /* The server's words on a failed connect are an operator's best help; they name host, user and
    database, but should they ever quote the password, they are dropped. */
 static void
-log_connect_failure(PGconn *conn, bool late)
+log_connect_failure(const PGconn *conn, bool late)
 {
 	static _Atomic int64_t quiet_until_us;
 	const char *password = PQpass(conn), *text = PQerrorMessage(conn);
@@ -102,9 +107,8 @@ item_of(const char *list, int index, char item[HOST_MAX])
 static PGconn *
 start(const PQconninfoOption *options, int index)
 {
-	static const char *const lists[] = { "host", "hostaddr", "port" };
 	const char *keywords[OPTIONS_MAX + 1] = { NULL }, *values[OPTIONS_MAX + 1] = { NULL };
-	char items[sizeof(lists) / sizeof(lists[0])][HOST_MAX];
+	char items[LIST_COUNT][HOST_MAX];
 	size_t count = 0, i;
 
 	for (; options->keyword != NULL && count < OPTIONS_MAX - 2; options++) {
@@ -112,7 +116,7 @@ start(const PQconninfoOption *options, int index)
 			continue;
 		keywords[count] = options->keyword;
 		values[count] = options->val;
-		for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		for (i = 0; i < LIST_COUNT; i++)
 			if (strcmp(lists[i], options->keyword) == 0)
 				values[count] = item_of(options->val, index, items[i]);
 		count++;
@@ -165,16 +169,32 @@ db_connect(const char *url, int64_t deadline_us)
 	return conn;
 }
 
+/* Whether each item is short enough for item_of(). */
+static bool
+items_fit(const char *list)
+{
+	size_t len = strcspn(list, ",");
+
+	for (; len < HOST_MAX && list[len] != '\0'; len = strcspn(list, ","))
+		list += len + 1;
+	return len < HOST_MAX;
+}
+
 enum err
 db_url_check(char *url)
 {
 	char *message = NULL;
 	PQconninfoOption *options = PQconninfoParse(url, &message);
+	enum err err = ERR_OK;
+	size_t i;
 
 	/* libpq's message quotes the string, password and all: dropped. */
 	PQfreemem(message);
 	if (options == NULL)
 		return ERR_CONFIG;
+	for (i = 0; i < LIST_COUNT; i++)
+		if (!items_fit(option_of(options, lists[i])))
+			err = ERR_CONFIG;
 	PQconninfoFree(options);
-	return ERR_OK;
+	return err;
 }

@@ -9,7 +9,6 @@
 #include "db_link.h"
 
 #include "buf.h"
-#include "clock.h"
 #include "db_connect.h"
 #include "db_outcome.h"
 #include "log.h"

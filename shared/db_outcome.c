@@ -48,7 +48,7 @@ const char DB_OUTCOME_BROKEN[] = "the database connection broke";
 static const struct sqlstate lost = { NULL, ERR_DB_LOST, false, DB_OUTCOME_BROKEN };
 
 enum err
-db_outcome_poll(PGconn *conn, short events, int64_t deadline_us)
+db_outcome_poll(const PGconn *conn, short events, int64_t deadline_us)
 {
 	struct pollfd fd = { .fd = PQsocket(conn), .events = events };
 

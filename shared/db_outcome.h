@@ -10,7 +10,7 @@
 
 /* Waits until the connection's socket is ready for some of the events; ERR_DB_LOST if that does
    not happen in time. */
-enum err db_outcome_poll(PGconn *conn, short events, int64_t deadline_us) MUST_CHECK;
+enum err db_outcome_poll(const PGconn *conn, short events, int64_t deadline_us) MUST_CHECK;
 
 /*
  * Waits for the end of a command that was handed to libpq.  *result is its result, also that of an

@@ -23,7 +23,8 @@ environment_prepare(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
-		unsetenv(unwanted[i]);
-	/* libpq resolves names without a time limit of ours: by default that may take 30 s. */
+		unsetenv(unwanted[i]); /* before any thread: NOLINT(concurrency-mt-unsafe) */
+	/* libpq resolves names without a time limit of ours: by default that may take 30 s.
+	   NOLINTNEXTLINE(concurrency-mt-unsafe) */
 	setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
 }

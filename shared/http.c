@@ -21,6 +21,7 @@ struct http {
 	struct curl_slist *get_headers, *post_headers;
 	struct buf url;
 	size_t base_len;
+	bool bad_status; /* a status line was none of HTTP/1 */
 };
 
 enum err
@@ -37,6 +38,44 @@ take_body(char *data, size_t size, size_t count, void *context)
 
 	buf_add(body, data, size * count);
 	return buf_check(body) == ERR_OK ? size * count : 0;
+}
+
+/* Whether a line of a head is the status line of an HTTP that we asked for: "HTTP/1.1 200 …". */
+static bool
+is_status_line(const char *line, size_t len)
+{
+	size_t i;
+
+	if (len < 13 || (memcmp(line, "HTTP/1.1 ", 9) != 0 && memcmp(line, "HTTP/1.0 ", 9) != 0))
+		return false;
+	for (i = 9; i < 12; i++)
+		if (line[i] < (i == 9 ? '1' : '0') || line[i] > '9')
+			return false;
+	return line[12] == ' ' || line[12] == '\r' || line[12] == '\n';
+}
+
+/* libcurl's header callback, for each line of a head.  7.88 takes any first line that begins with
+   "HTTP/" for a status line, and makes 200 of "HTTP/2200" and of most that it cannot read. */
+static size_t
+take_header(char *line, size_t size, size_t count, void *context)
+{
+	struct http *http = context;
+
+	if (size * count >= 5 && strncasecmp(line, "HTTP/", 5) == 0 &&
+		!is_status_line(line, size * count))
+		http->bad_status = true;
+	return size * count;
+}
+
+/* The key is among them. */
+static void
+free_headers(struct curl_slist *headers)
+{
+	struct curl_slist *item;
+
+	for (item = headers; item != NULL; item = item->next)
+		explicit_bzero(item->data, strlen(item->data));
+	curl_slist_free_all(headers);
 }
 
 static struct curl_slist *
@@ -58,7 +97,7 @@ make_headers(const struct http_options *options, bool post)
 	if (more != NULL && post)
 		more = curl_slist_append(list, "Content-Type: application/json");
 	if (more == NULL || buf_check(&line) != ERR_OK) {
-		curl_slist_free_all(list);
+		free_headers(list);
 		list = NULL;
 	}
 	if (line.data != NULL)
@@ -91,6 +130,7 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
 	SET(QUICK_EXIT, 1L); /* or that limit would wait for the resolver's, which is its own */
 	SET(WRITEFUNCTION, take_body);
+	SET(HEADERFUNCTION, take_header);
 	if (options->ca_file[0] != '\0') {
 		SET(CAINFO, options->ca_file);
 		SET(CAPATH,
@@ -120,16 +160,6 @@ http_open(const struct http_options *options, struct http **out)
 	}
 	*out = http;
 	return ERR_OK;
-}
-
-static void
-free_headers(struct curl_slist *headers)
-{
-	struct curl_slist *item;
-
-	for (item = headers; item != NULL; item = item->next)
-		explicit_bzero(item->data, strlen(item->data));
-	curl_slist_free_all(headers);
 }
 
 void
@@ -212,6 +242,7 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	buf_puts(&http->url, path);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply->body);
+	curl_easy_setopt(curl, CURLOPT_HEADERDATA, http);
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	if (body != NULL) {
 		curl_easy_setopt(curl, CURLOPT_POST, 1L);
@@ -225,9 +256,12 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	code = buf_check(&http->url) == ERR_OK ?
 		curl_easy_setopt(curl, CURLOPT_URL, buf_text(&http->url)) :
 		CURLE_OUT_OF_MEMORY;
+	http->bad_status = false;
 	if (code == CURLE_OK)
 		code = curl_easy_perform(curl);
 	reply->end = end_of(code, &reply->body);
+	if (reply->end == HTTP_COMPLETE && http->bad_status)
+		reply->end = HTTP_GARBLED;
 	if (reply->end == HTTP_COMPLETE)
 		read_facts(curl, reply);
 }

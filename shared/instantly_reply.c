@@ -40,16 +40,31 @@ number_length(const char *text, size_t len)
 	return digits > 0 ? at : 0;
 }
 
+/* Length of the escape that text[0..len), behind its backslash, begins with; 0 if JSON has none such. */
+static size_t
+escape_length(const char *text, size_t len)
+{
+	size_t i;
+
+	if (len == 0 || text[0] != 'u')
+		return len > 0 && strchr("\"\\/bfnrt", text[0]) != NULL;
+	for (i = 1; i <= 4; i++)
+		if (i >= len || strchr("0123456789abcdefABCDEF", text[i]) == NULL)
+			return 0;
+	return 5;
+}
+
 /*
  * What cJSON lets pass: bytes that are no UTF-8, control characters in a string or between tokens,
- * a NUL, numbers like 01 and 1.  A reply with those was damaged on its way, and a damaged one is no
- * acceptance.
+ * a NUL, escapes like \u12 and numbers like 01 and 1.  A reply with those was damaged on its way,
+ * and a damaged one is no acceptance.  An escaped NUL is none of these, but cJSON would end the string
+ * or the name there, and take "status\u0000" for "status": it becomes U+FFFD, in place.
  */
 static bool
-is_clean(const char *body, size_t len)
+is_clean(char *body, size_t len)
 {
 	bool in_string = false;
-	size_t i, number;
+	size_t i, length;
 
 	if (!json_utf8_valid(body, len))
 		return false;
@@ -59,14 +74,19 @@ is_clean(const char *body, size_t len)
 		if (c < ' ' && (in_string || strchr("\t\r\n", c) == NULL))
 			return false;
 		if (in_string && c == '\\') {
-			i++;
+			length = escape_length(body + i + 1, len - i - 1);
+			if (length == 0)
+				return false;
+			if (length == 5 && memcmp(body + i + 2, "0000", 4) == 0)
+				memcpy(body + i + 2, "fffd", 4);
+			i += length;
 		} else if (c == '"') {
 			in_string = !in_string;
 		} else if (!in_string && (c == '-' || (c >= '0' && c <= '9'))) {
-			number = number_length(body + i, len - i);
-			if (number == 0)
+			length = number_length(body + i, len - i);
+			if (length == 0)
 				return false;
-			i += number - 1;
+			i += length - 1;
 		}
 	}
 	return true;
@@ -77,16 +97,25 @@ static cJSON *
 parse_object(const char *body, size_t len)
 {
 	const char *end = NULL;
-	cJSON *root = is_clean(body, len) ? cJSON_ParseWithLengthOpts(body, len, &end, 0) : NULL;
+	struct buf copy;
+	cJSON *root = NULL;
 
+	buf_init(&copy, len);
+	buf_add(&copy, body, len);
+	if (buf_check(&copy) != ERR_OK || !is_clean(copy.data, len))
+		goto out;
+	root = cJSON_ParseWithLengthOpts(copy.data, len, &end, 0);
 	if (root == NULL)
-		return NULL;
-	while (end < body + len && strchr(" \t\r\n", *end) != NULL && *end != '\0')
+		goto out;
+	while (end < copy.data + len && strchr(" \t\r\n", *end) != NULL && *end != '\0')
 		end++;
-	if (end == body + len && cJSON_IsObject(root))
-		return root;
-	cJSON_Delete(root);
-	return NULL;
+	if (end != copy.data + len || !cJSON_IsObject(root)) {
+		cJSON_Delete(root);
+		root = NULL;
+	}
+out:
+	buf_free(&copy);
+	return root;
 }
 
 static const char *

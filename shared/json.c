@@ -9,8 +9,10 @@
 static void
 separate(struct buf *buf)
 {
-	char last = buf->len > 0 ? buf->data[buf->len - 1] : '{';
+	char last = '{';
 
+	if (buf->len > 0)
+		last = buf->data[buf->len - 1];
 	if (last != '{' && last != '[' && last != ':')
 		buf_add(buf, ",", 1);
 }
@@ -77,9 +79,11 @@ json_utf8_valid(const char *text, size_t len)
 {
 	size_t length;
 
-	for (; len > 0; text += length, len -= length)
-		if ((length = json_utf8_length(text, len)) == 0)
+	for (; len > 0; text += length, len -= length) {
+		length = json_utf8_length(text, len);
+		if (length == 0)
 			return false;
+	}
 	return true;
 }
 

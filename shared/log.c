@@ -46,12 +46,6 @@ log_collect(struct buf *lines)
 	collected = lines;
 }
 
-const char *
-log_level_name(enum log_level level)
-{
-	return names[level];
-}
-
 int
 log_level_parse(const char *name)
 {
@@ -88,7 +82,7 @@ put_ms(struct buf *line, const char *key, int64_t us)
 static void
 begin_line(struct buf *line, enum log_level level)
 {
-	char text[CLOCK_TEXT_MAX];
+	char text[CLOCK_TEXT_MAX] = "";
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -97,7 +91,7 @@ begin_line(struct buf *line, enum log_level level)
 	/* Always with six digits of the second, so that lines sort as text. */
 	if (clock_format((int64_t)now.tv_sec * 1000000, text) != NULL)
 		snprintf(text + strlen(text) - 1, 9, ".%06uZ",
-			(unsigned)now.tv_nsec / 1000u % 1000000u);
+			(unsigned)now.tv_nsec / 1000U % 1000000U);
 	put_optional(line, "time", text);
 	put_optional(line, "level", names[level]);
 	put_optional(line, "request_id", current_request_id);

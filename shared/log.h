@@ -35,8 +35,7 @@ void log_set_plain(const char *program);
    error; NULL ends that. For a tool of one thread that shows them in its own way. */
 void log_collect(struct buf *lines);
 
-/* "debug" … "error" and back; -1 for another name. */
-const char *log_level_name(enum log_level level);
+/* Of "debug" … "error"; -1 for another name. */
 int log_level_parse(const char *name);
 
 /* The id that this thread's lines carry until the next call; NULL for none. The text must live

@@ -832,11 +832,11 @@ def test_host_that_drops_the_authorization_header_is_told(doctor, world, front, 
 def test_real_apache_that_drops_the_header_is_told(doctor, world, build, run_folder, key_file):
     if not pathlib.Path("/usr/sbin/apache2").exists():
         pytest.skip("Apache is not installed; run: deploy/packages hosts")
-    import hosts
+    from hosts import servers
     edit = {True: lambda text: re.sub(r"(?m)^ *CGIPassAuth On\n", "", text), False: None}
     for drops in (True, False):
-        server = hosts.ApacheProxyFcgi(run_folder / f"apache-{secrets.token_hex(4)}", build / "warmup.fcgi",
-                                       world.settings(), edit=edit[drops]).start()
+        server = servers.ApacheProxyFcgi(run_folder / f"apache-{secrets.token_hex(4)}", build / "warmup.fcgi",
+                                         world.settings(), edit=edit[drops]).start()
         try:
             report = doctor(world, "--url", f"http://127.0.0.1:{server.port}", "--key-file", key_file(world.key))
         finally:

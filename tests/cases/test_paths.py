@@ -105,6 +105,8 @@ NOWHERE = {
     "uri-beside-other-path": {"SCRIPT_NAME": "/api", "PATH_INFO": "/other", "REQUEST_URI": PATH},
     "uri-beside-slash": {"SCRIPT_NAME": "/api/index.cgi", "PATH_INFO": "/", "REQUEST_URI": PATH},
     "absolute-uri-without-path": {"REQUEST_URI": "http://example.com"},
+    "absolute-uri-in-the-query": {"REQUEST_URI": "x?http://example.com" + PATH},
+    "no-scheme-before-the-host": {"REQUEST_URI": "x/y://example.com" + PATH},
     "absolute-uri-in-path-info": {"PATH_INFO": "http://example.com" + PATH},
     "path-in-redirect-url": {"REDIRECT_URL": PATH},
     "path-in-query": {"QUERY_STRING": PATH},

@@ -292,6 +292,14 @@ def test_forbidden_write_answers_500_and_leaves_the_row(responder, audited_world
     assert server.process.alive()
 
 
+def test_reading_that_becomes_forbidden_after_the_swap_answers_500(serve, fresh_world):
+    world = fresh_world
+    account = world.add_account()
+    on_update(world, account, "REVOKE SELECT ON accounts FROM warmup_responder; RETURN NULL;")
+    check_not_confirmed(world.retry(serve(world, **QUICK), account))
+    assert (world.state(account), world.enables(account)) == (STUCK, 1)
+
+
 def test_limit_of_the_database_itself_answers_500(serve, audited_world):
     world = audited_world
     for name in ("lock_timeout", "statement_timeout"):

@@ -228,6 +228,7 @@ NEARLY_JSON = {
     "control-character": '{"x":"a\1b"}', "line-feed-in-string": '{"x":"a\nb"}', "leading-zero": '{"x":01}',
     "point-without-digit": '{"x":1.}', "control-between": '{\1"x":1}', "form-feed-between": "{\f}",
     "latin-1": b'{"x":"caf\xe9"}', "cut-utf-8": b'{"x":"\xe2\x82"}', "overlong-utf-8": b'{"x":"\xc0\xaf"}',
+    "escape-without-hex": '{"x":"\\u12g4"}',
     "surrogate-utf-8": b'{"x":"\xed\xa0\x80"}', "utf-16": "{}".encode("utf-16"),
 }
 
@@ -277,12 +278,20 @@ def test_reply_of_more_than_64_kib_is_oversized(quick, world):
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", ("incomplete",)),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", ("incomplete", "timeout")),
     (b"HTTP/1.1\r\n\r\n{}", ("not_json", "incomplete")),
+    (b"HTTP/200T\r\xff\xff\n\r\n:", ("not_json", "incomplete")),
+    (b"HTTP/2200\r\nContent-Length: 2\r\n\r\n{}", ("not_json",)),
+    (b"HTTP/HT0 y\r\n\r\n", ("not_json",)), (b"HTTP/\r\n\r\n{}", ("not_json", "incomplete")),
+    (b"HTTP/x y\r\nHTTP/1.1 200 OK\r\n\r\n", ("not_json",)),
+    (b"HTTP/2 200\r\nContent-Length: 2\r\n\r\n{}", ("not_json",)),
+    (b"HTTP/1.1 20\r\nContent-Length: 2\r\n\r\n{}", ("not_json", "incomplete")),
     (b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\n{}", ("not_json", "incomplete")),
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 3, ("incomplete",)),
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, ("incomplete", "oversized")),
     (b"<html>", ("not_json",)), (b"{}", ("not_json",)), (b"\r\n", ("not_json", "incomplete"))],
     ids=["two-lengths", "short-length", "bad-chunk", "no-last-chunk", "cut-header", "no-status",
-         "http-9", "only-continue", "endless-continue", "html-without-head", "json-without-head", "empty-line"])
+         "no-version", "http-2200", "http-word", "http-alone", "two-status-lines", "http-2",
+         "short-status", "http-9", "only-continue", "endless-continue", "html-without-head", "json-without-head",
+         "empty-line"])
 def test_broken_http_is_no_acceptance(fast, world, raw, reasons):
     account = world.add_account()
     before = world.account(account)

@@ -385,6 +385,15 @@ def test_view_with_two_rows_for_one_answers_500_and_calls_nobody(serve_fresh, fr
     assert (world.state(account), world.enables(account)) == (STUCK, 0)
 
 
+def test_key_of_nobody_answers_500_and_calls_nobody(serve_fresh, fresh_world):
+    world = fresh_world
+    account = world.add_account()
+    world.execute("ALTER TABLE api_keys ALTER user_id DROP NOT NULL; UPDATE api_keys SET user_id = NULL")
+    answer = serve_fresh().retry(account, world.key)
+    assert (answer.status, answer.error["code"], "details" in answer.error) == (500, "internal_error", False)
+    assert (world.state(account), world.enables(account)) == (STUCK, 0)
+
+
 @pytest.mark.parametrize("prefix", ["KEY", "x" * 25, "x" * 5000, "", "\u001b[31m\r\n\"", "\u20ac" * 20])
 def test_prefix_column_puts_no_more_than_a_prefix_into_the_log(gateway, world, prefix):  # noqa: F811
     key = world.add_key(world.user)

@@ -212,6 +212,26 @@ def test_failing_file_leaves_nothing(ctl, empty, folder):
         assert execute("SELECT count(*) FROM warmup_migrations") == [(0,)]
 
 
+def test_migrate_of_a_database_that_takes_no_changes_fails(ctl, empty):
+    url, execute = empty
+    execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    done = ctl(url, "migrate", "--json")
+    check_failed(done, "warmupctl: migrate: ERROR:  cannot execute CREATE TABLE in a read-only transaction")
+    assert (json.loads(done.stdout), tables(execute)) == ({"migrations": []}, set())
+
+
+def test_migrate_refuses_a_file_that_is_too_long(ctl, empty, folder):
+    url, execute = empty
+    prologue = len("".join(re.findall(r'"(.*)"', (TOP / "deploy/migrate.c").read_text().partition("#define PROLOGUE")[2]
+                                      .partition("\n\n")[0]))) - 1
+    # The first leaves no room for the note that it was applied, the second none for its own last byte.
+    for size, said in ((2**20 - prologue, "0001_long.sql was not applied: it is too long"),
+                       (2**20 - prologue + 1, "0001_long.sql cannot be read")):
+        (folder / "0001_long.sql").write_text("CREATE TABLE long ();".ljust(size))
+        check_failed(ctl(url, "migrate", "--schema", folder), said)
+        assert tables(execute) == {"warmup_migrations"}
+
+
 def test_migrate_takes_only_files_that_are_migrations(ctl, empty, folder):
     url, execute = empty
     (folder / "0001_good.sql").write_text("CREATE TABLE good ()")
@@ -293,6 +313,14 @@ def test_keys_differ_and_speak_json(ctl, url, user):
     assert [(key["id"], key["name"], key["prefix"]) for key in listed] == [
         (key["id"], key["name"], key["key"][:24]) for key in made]
     assert all(TIME.fullmatch(key["created"]) and key["revoked"] is None for key in listed)
+
+
+def test_key_that_is_not_kept_is_not_shown(ctl, fresh_world, user):
+    fresh_world.execute("CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    fresh_world.execute("CREATE TRIGGER t BEFORE INSERT ON api_keys FOR EACH ROW EXECUTE FUNCTION veto()")
+    done = ctl(fresh_world.postgres.url(fresh_world.name), "key", "add", "--user", user)
+    check_failed(done, "key add: a trigger or a rule keeps keys out of api_keys")
+    assert done.stdout == ""
 
 
 def test_list_shows_all_or_one_users(ctl, url, world, user):

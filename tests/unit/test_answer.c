@@ -542,6 +542,15 @@ test_answer_finish_longest_head(void **state)
 }
 
 /* Nothing of one answer gets into the next. */
+/* A status that the table lacks still makes a valid status line. */
+static void
+test_answer_finish_status_without_a_phrase(void **state)
+{
+	(void)state;
+	answer.status = 299;
+	assert_head("299 Unknown", 0, "");
+}
+
 static void
 test_answer_reset_forgets(void **state)
 {
@@ -589,6 +598,7 @@ main(void)
 		TEST(test_answer_finish_again),
 		TEST(test_answer_finish_order_of_headers),
 		TEST(test_answer_finish_longest_head),
+		TEST(test_answer_finish_status_without_a_phrase),
 		TEST(test_answer_reset_forgets),
 	};
 

@@ -439,6 +439,9 @@ test_config_load_words(void **state)
 	}
 }
 
+#define X50  "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X255 X50 X50 X50 X50 X50 "xxxxx" /* no host has a longer name */
+
 /* Texts that are taken as they are, or refused. */
 static const struct {
 	const char *name, *value;
@@ -450,6 +453,12 @@ static const struct {
 		MEMBER(database_url) },
 	{ DB, "postgresql:///d?host=/run/postgresql", true, MEMBER(database_url) },
 	{ DB, "host=h dbname=d user=u password='a b'", true, MEMBER(database_url) },
+	{ DB, "postgresql://" X255 ",h2," X255 "/d", true, MEMBER(database_url) },
+	{ DB, "postgresql://" X255 "x/d", false, 0 },
+	{ DB, "postgresql://h1,h2," X255 "x/d", false, 0 },
+	{ DB, "host=" X255 "x,h2", false, 0 },
+	{ DB, "host=h hostaddr=" X255 "x", false, 0 },
+	{ DB, "host=h port=" X255 "x", false, 0 },
 	{ DB, "garbage", false, 0 },
 	{ DB, "host", false, 0 },
 	{ DB, "host=h no_such_option=1", false, 0 },
@@ -705,18 +714,20 @@ static const struct {
 	{ CA "=\"\\\"\\\\\\\"\"\n", "\"\\\"" },
 	{ CA "='/a\\b'\n", "/a\\b" },
 	{ CA "='/a\\'\n", "/a\\" },
+	/* Between double quotes a backslash protects these four, and stands for itself elsewhere. */
+	{ CA "=\"/a\\$b\\`c\"\n", "/a$b`c" },
+	{ CA "=\"/a\\b\\'\\ \"\n", "/a\\b\\'\\ " },
 	{ CA "='#/a'\n", "#/a" },
 	{ CA "='/a=b'\n", "/a=b" },
 	/* Quotes within a value are part of it. */
 	{ CA "=/a'b'\n", "/a'b'" },
 	{ CA "=/a\"b\n", "/a\"b" },
-	{ CA "=/a\\b\n", "/a\\b" },
 	/* The last one counts, also when it is empty. */
 	{ CA "=/a\n" CA "=/b\n", "/b" },
 	{ CA "=/a\nWARMUP_WORKERS=1\n" CA "=/b\n" CA "=/c", "/c" },
 	{ CA "=/a\n" CA "=\n", "" },
 	/* Names of others are none of our business. */
-	{ "PATH=/bin\nPGHOST=h\nXWARMUP_A=1\nwarmup_a=1\n=x\n" CA "=/a\n", "/a" },
+	{ "PATH=/bin\nPGHOST=h\nXWARMUP_A=1\nwarmup_a=1\n" CA "=/a\n", "/a" },
 	{ "instantly_ca_file=/b\n" CA "=/a\n", "/a" },
 	/* What systemd would read differently is refused. */
 	{ CA "='/a\n", NULL },
@@ -730,6 +741,16 @@ static const struct {
 	{ CA "=\"/a\" # comment\n", NULL },
 	{ CA "=/a\\\n/b\n", NULL },
 	{ CA "=\\\n", NULL },
+	{ CA "=/a\\b\n", NULL },
+	{ CA "=/a\rWARMUP_WORKERS=1\n", NULL },
+	{ CA "='/a\rb'\n", NULL },
+	{ CA "\r=/a\n", NULL },
+	/* So are lines that to systemd go on in the next one, whatever they set. */
+	{ "OTHER='a\n" CA "=/a'\n", NULL },
+	{ "OTHER=a\\\n" CA "=/a\n", NULL },
+	{ "# comment \\\n" CA "=/a\n", NULL },
+	{ "# comment\r" CA "=/a\n", NULL },
+	{ "=x\n" CA "=/a\n", NULL },
 	/* No setting, no comment. */
 	{ CA "\n", NULL },
 	{ CA " /a\n", NULL },

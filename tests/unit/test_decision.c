@@ -287,6 +287,26 @@ walk(struct path path)
 		walk_reread(&path);
 }
 
+/* A number that no enum has: memory went bad, and nothing may follow from that. */
+static void
+test_decide_impossible_facts_are_internal(void **state)
+{
+	static const struct facts rows[] = {
+		{ .gate = (enum gate)99 },
+		{ .upstream = (enum upstream)99 },
+		{ .upstream = UPSTREAM_ACCEPTED, .swap = (enum swap)99 },
+		{ .upstream = UPSTREAM_ACCEPTED, .swap = SWAP_NO_ROW, .reread = (enum reread)99 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		struct decision decision = decide(&rows[i]);
+
+		CHECK(decision.step == STEP_ANSWER && decision.err == ERR_INTERNAL, "row %zu", i);
+	}
+}
+
 static void
 test_decide_every_path_ends(void **state)
 {
@@ -310,6 +330,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decide_follows_the_rules),
 		cmocka_unit_test(test_decide_invariants),
+		cmocka_unit_test(test_decide_impossible_facts_are_internal),
 		cmocka_unit_test(test_decide_every_path_ends),
 	};
 

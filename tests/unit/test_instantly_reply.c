@@ -152,7 +152,7 @@ static const struct {
 	/* A byte order mark is no part of JSON, but parsers may pass over it. */
 	{ BYTES("\xEF\xBB\xBF{}"), UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("\xEF\xBB\xBF{\"error\":\"x\"}"), UPSTREAM_ERROR_MEMBER, false, "" },
-	/* Valid, but odd: numbers of many digits, an escaped NUL, a number for a status. */
+	/* Valid, but odd: numbers of many digits, escapes. */
 	{ BYTES("{\"a\":1234567890123456789012345678901234567890123456789012345678901234567890}"),
 		UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("{\"a\":1e999,\"b\":-1e-999}"), UPSTREAM_ACCEPTED, false, "" },
@@ -161,8 +161,13 @@ static const struct {
 	{ BYTES("{\"a\":\"\\\"\\\\\\n\\u00e9\xC3\xA9\"}"), UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("{\"a\":\"\\\"\",\n\"b\":1}"), UPSTREAM_ACCEPTED, false, "" },
 	{ BYTES("{\"a\":\"\\\\\",\n\"b\":1}"), UPSTREAM_ACCEPTED, false, "" },
-	{ BYTES("{\"status\":\"failed\\u0000x\"}"), UNKNOWN, false, "" },
-	{ BYTES("{\"a\\u0000b\":\"\\u0000\"}"), UNKNOWN, false, "" },
+	/* An escaped NUL ends neither a string nor a name. */
+	{ BYTES("{\"status\":\"failed\\u0000x\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"status\\u0000\":\"pending\",\"status\":\"failed\"}"), UPSTREAM_JOB_FAILED, true,
+		"" },
+	{ BYTES("{\"error\\u0000\":\"x\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"id\":\"a\\u0000b\"}"), UPSTREAM_ACCEPTED, false, "" },
+	{ BYTES("{\"a\\u0000b\":\"\\u0000\\\\u0000\"}"), UPSTREAM_ACCEPTED, false, "" },
 	/* Damaged on its way, though a lenient parser would take it. */
 	{ BYTES("{\"a\":\"x\0y\"}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\"a\0b\":1}"), UPSTREAM_NOT_JSON, false, "" },
@@ -181,6 +186,11 @@ static const struct {
 	{ BYTES("{\"a\":\"\\\n\"}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\"a\":\"\\\\\",\"b\":\"\x1F\"}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\"a\n\":1}"), UPSTREAM_NOT_JSON, false, "" },
+	{ BYTES("{\"a\":\"\\u12\"}"), UPSTREAM_NOT_JSON, false, "" },
+	{ BYTES("{\"a\":\"\\u12g4\"}"), UPSTREAM_NOT_JSON, false, "" },
+	{ BYTES("{\"a\":\"\\U0041\"}"), UPSTREAM_NOT_JSON, false, "" },
+	{ BYTES("{\"a\":\"\\x41\"}"), UPSTREAM_NOT_JSON, false, "" },
+	{ BYTES("{\"a\":\"\\"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\f}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("{\"a\"\x01:1}"), UPSTREAM_NOT_JSON, false, "" },
 	{ BYTES("\x1F{}"), UPSTREAM_NOT_JSON, false, "" },

@@ -296,6 +296,25 @@ test_request_judge_body_examples(void **state)
 	}
 }
 
+static void
+test_request_wipe_keys_wipes_them_and_nothing_else(void **state)
+{
+	char one[] = "HTTP_AUTHORIZATION=Bearer pk_live_1", two[] = "PATH_INFO=/healthz",
+	     three[] = "REDIRECT_HTTP_AUTHORIZATION=Bearer pk_live_2",
+	     four[] = "HTTP_AUTHORIZATION=";
+	char *variables[] = { one, two, three, four, NULL };
+	size_t i;
+
+	(void)state;
+	request_wipe_keys(variables);
+	for (i = strlen(one); i < sizeof(one); i++)
+		assert_int_equal(one[i], 0);
+	for (i = strlen(three); i < sizeof(three); i++)
+		assert_int_equal(three[i], 0);
+	assert_string_equal(two, "PATH_INFO=/healthz");
+	request_wipe_keys(NULL);
+}
+
 int
 main(void)
 {
@@ -309,6 +328,7 @@ main(void)
 		cmocka_unit_test(test_request_content_length_examples),
 		cmocka_unit_test(test_request_content_length_beyond_range),
 		cmocka_unit_test(test_request_judge_body_examples),
+		cmocka_unit_test(test_request_wipe_keys_wipes_them_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests_name("request", tests, NULL, NULL);
