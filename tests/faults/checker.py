@@ -13,11 +13,12 @@ import collections
 import dataclasses
 import typing
 
-STUCK, WARMING = ("pending", "not_started"), ("warming", "warming")
+from conftest import STUCK, WARMING
+from faults.audit import RESPONDER
+from faults.audit import WRITES as OUR_COLUMNS
+
 MESSAGE_500 = "Warmup was enabled but failed to update account status"
 MESSAGE_GATE = "Only an account that is pending and whose warmup has not started can be retried"
-OUR_COLUMNS = {"status", "warmup_status", "updated_at"}
-RESPONDER = "warmup"  # the database login
 # An acceptance whose job fails later counts only if nobody could read that job in time.
 PERHAPS = ("job-failed", "job-status-failed", "job-cancelled")
 CALLS_MAX = 2  # enables of one request: a second if a kept connection turns out dead
@@ -52,8 +53,8 @@ class Request:
 
     def __str__(self):
         said = self.error.get("message") or self.status
-        return (f"{self.sent:.4f}–{self.ended:.4f} {self.where} request {self.id} of {self.owner[:8]}: {self.status} {said}"
-                f"{' hung up' if self.hung_up else ''}")
+        return (f"{self.sent:.4f}–{self.ended:.4f} {self.where} request {self.id} of {self.owner[:8]}:"
+                f" {self.status} {'hung up' if self.hung_up else said}")
 
 
 @dataclasses.dataclass
@@ -187,7 +188,8 @@ class Checker:
 
     def addresses(self, account):
         """All that the account ever had."""
-        return {row["email_address"] for _, _, row in self.rows[account].spans if row} if account in self.rows else set()
+        spans = self.rows[account].spans if account in self.rows else []
+        return {row["email_address"] for _, _, row in spans if row}
 
     def calls_between(self, account, began, ended):
         for address in self.addresses(account):
@@ -353,7 +355,8 @@ class Checker:
 
     def last_call(self, request):
         """A call whose reply never came may be read by Instantly after the request has ended."""
-        return self.until(request) + (self.history.in_flight if request.status in (None, 502) or not request.ours else 0)
+        unread = request.status in (None, 502) or not request.ours
+        return self.until(request) + (self.history.in_flight if unread else 0)
 
     def check_calls(self, account, requests):
         """Each enable belongs to a request that may have made it; each made at most so many."""
@@ -379,7 +382,7 @@ class Checker:
             row = self.rows[account].spans[-1][2] if account in self.rows else None
             at = answers[-1].ended if answers else 0
             if state(row) == STUCK:
-                self.add("I7", f"still stuck after {len(answers)} retries: {answers[-1] if answers else ''}", account, at)
+                self.add("I7", f"still stuck after {len(answers)} retries: {answers[-1:]}", account, at)
             if answers and answers[-1].status not in (200, 409) and row is not None:
                 self.add("I7", f"not settled after {len(answers)} retries: {answers[-1]}", account, at)
 

@@ -1,9 +1,9 @@
 """What a round of the random run is to be, made from its seed alone: accounts, requests, the outside writer, faults.
 
 Everything is tied to the number of a request, not to the clock: the n-th request asks for this account, the next enable
-of that address meets this reply, this fault begins with the n-th request and goes on for so many. What the seed does not
-decide: how the threads of clients, responders and servers interleave, and how long a fault that takes time by its nature
-(a restart) lasts.
+of that address meets this reply, this fault begins with the n-th request and goes on for so many. What the seed does
+not decide: how the threads of clients, responders and servers interleave, which of several processes or messages a
+fault meets, and how long a fault lasts that takes its time by nature (a restart).
 """
 
 import dataclasses
@@ -18,18 +18,20 @@ PER_ACCOUNT = 4  # requests, on average
 EVERY = 110  # requests from the beginning of a fault to that of the next
 UNKNOWN = "nobody's"
 
-# How the sandbox meets an enable: (weight, behaviour). Those that take the whole time limit are rare, or nothing gets done.
+# How the sandbox meets an enable: (weight, behaviour). What takes the whole time limit is rare, or nothing gets done.
 REPLIES = [
     (120, "normal"), (6, "empty"), (6, "job-slow"), (4, "job-unreadable"), (2, "job-hangs"), (3, "early-hints"),
     (4, "already-warming"), (6, "close-after-second"),
     (8, "lost-after-accept"), (8, "refused"), (6, "rate-limited"), (5, "error-500"), (4, "error-503"),
     (6, "job-failed"), (3, "job-failed-at-once"), (3, "job-status-failed"), (2, "job-cancelled"), (3, "error-member"),
-    (5, "close-before-headers"), (5, "reset-before-headers"), (4, "reset-mid-body"), (4, "cut-length"), (3, "cut-chunked"),
-    (3, "cut-close"), (2, "html"), (2, "oversized"), (2, "not-http"), (2, "redirect-302"), (3, "hang"), (3, "slow"),
+    (5, "close-before-headers"), (5, "reset-before-headers"), (4, "reset-mid-body"), (4, "cut-length"),
+    (3, "cut-chunked"), (3, "cut-close"), (2, "html"), (2, "oversized"), (2, "not-http"), (2, "redirect-302"),
+    (3, "hang"), (3, "slow"),
 ]
 
 # What the outside writer does with an account: (weight, name); the SQL is random_rig.WRITES.
-WRITES = [(5, "ban"), (5, "graduate"), (3, "delete"), (6, "create again"), (8, "put back"), (2, "hand over"), (2, "warm")]
+WRITES = [(5, "ban"), (5, "graduate"), (3, "delete"), (6, "create again"), (8, "put back"), (2, "hand over"),
+          (2, "warm")]
 
 
 def pick(rng, weighted):
@@ -67,7 +69,8 @@ class Plan:
         self.owners = [self._uuid() for _ in range(OWNERS)]
         self.keys = {f"{owner[:8]}-{n}": owner for owner in self.owners for n in range(KEYS)}
         self.accounts = [self._account() for _ in range(requests // PER_ACCOUNT + WINDOW)]
-        revoked = {rng.randrange(requests): name for name in self.keys if not name.endswith("-0") and rng.random() < 0.7}
+        revoked = {rng.randrange(requests): name for name in self.keys
+                   if not name.endswith("-0") and rng.random() < 0.7}
         self.steps = [self._step(n, revoked.get(n)) for n in range(requests)]
         self.faults = self._faults(list(kinds), every)
 

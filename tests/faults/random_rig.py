@@ -7,16 +7,14 @@ two processes that are, and one that sees both through proxies.
 import contextlib
 import os
 import pathlib
-import random
 import secrets
-import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import psycopg2
 import stack
+from conftest import SANITIZER_VARIABLES
 from sandbox.instantly import Sandbox
 
 from faults import audit
@@ -93,8 +91,8 @@ class Rig:
         return self.postgres.url("random", LOGIN, self.password)
 
     def _migrate(self):
-        subprocess.run([self.build / "warmupctl", "migrate", "--role", "--schema", TOP / "deploy/schema"], check=True, stdout=subprocess.DEVNULL,
-                       env={"PATH": stack.PATH, "DATABASE_URL": self.postgres.url("random")})
+        subprocess.run([self.build / "warmupctl", "migrate", "--role", "--schema", TOP / "deploy/schema"], check=True,
+                       stdout=subprocess.DEVNULL, env={"PATH": stack.PATH, "DATABASE_URL": self.postgres.url("random")})
         with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD %s IN ROLE warmup_responder", (self.password,))
             cursor.execute(audit.AUDIT)
@@ -103,7 +101,7 @@ class Rig:
         settings = {"DATABASE_URL": self._url(), "INSTANTLY_API_KEY": self.secrets[0],
                     "INSTANTLY_API_URL": self.sandbox.url, "WARMUP_JOB_WAIT_MS": 0, **LIMITS, **changes}
         return stack.Lighttpd(self.folder / name, self.build / "warmup.fcgi", settings, mount="/", max_procs=max_procs,
-                              extra="server.max-connections = 1000\nserver.max-fds = 2048")
+                              variables=SANITIZER_VARIABLES, extra="server.max-connections = 1000\nserver.max-fds = 2048")
 
     # --- the database ----------------------------------------------------------------------------
 
@@ -134,7 +132,8 @@ class Rig:
         return [pid for pid, in self.execute("SELECT pid FROM pg_stat_activity WHERE usename = %s", LOGIN)]
 
     def terminate(self, condition="true"):
-        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{LOGIN}' AND {condition}")
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     f" WHERE usename = '{LOGIN}' AND {condition}")
 
     # --- processes -------------------------------------------------------------------------------
 
@@ -219,7 +218,8 @@ def rows_locked(rig, rng, felt):
         cursor.execute("BEGIN; SET LOCAL lock_timeout = 500")
         with contextlib.suppress(psycopg2.Error):
             cursor.execute(rng.choice((
-                "SELECT 1 FROM accounts WHERE random() < 0.5 FOR UPDATE", "LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE",
+                "SELECT 1 FROM accounts WHERE random() < 0.5 FOR UPDATE",
+                "LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE",
                 "UPDATE accounts SET status = 'error', warmup_status = 'banned' WHERE random() < 0.5")))
         felt(25)
         with contextlib.suppress(psycopg2.Error):

@@ -8,7 +8,6 @@ WARMUP_ROUND=n only that round of it, WARMUP_REQUESTS=n sets the number of reque
 
 import argparse
 import collections
-import contextlib
 import hashlib
 import itertools
 import json
@@ -24,13 +23,14 @@ import statistics
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
-import psycopg2.extras
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.dont_write_bytecode = True
 
+from conftest import SANITIZER_MARKS  # noqa: E402
 from faults import audit, checker  # noqa: E402
 from faults.random_plan import EVERY, UNKNOWN, Account, Plan  # noqa: E402
 from faults.random_rig import BOUND, DB_MS, FAULTS, FELT, WRITES, Rig  # noqa: E402
@@ -39,7 +39,7 @@ CLIENTS, WRITERS = 48, 3
 ROUND = 2500
 REQUEST = ("PATCH /api/email/accounts/{}/retry-warmup HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n"
            "X-Request-Id: {}\r\nConnection: close\r\n\r\n")
-STEADY = 1024  # KiB that a responder may grow from one round to the last
+VIOLATIONS_TOLD = 20  # of one round
 
 
 def ask(port, account, key, request_id, hang_up=False):
@@ -83,8 +83,9 @@ class Round:
     # --- clients ---------------------------------------------------------------------------------
 
     def retry(self, server, account, owner, key, hang_up=False, request_id=None):
-        request = checker.Request(request_id or f"{self.plan.seed}-p{next(self.probes)}", account, owner, key, time.time(),
-                                  hung_up=hang_up, where=server.folder.name)
+        request_id = request_id or f"{self.plan.seed}-p{next(self.probes)}"
+        request = checker.Request(request_id, account, owner, key, time.time(), hung_up=hang_up,
+                                  where=server.folder.name)
         request.status, request.body = ask(server.port, account, self.tokens[key], request.id, hang_up)
         request.ended = time.time()
         self.history.requests.append(request)
@@ -180,7 +181,7 @@ class Round:
         self._let_begin(float("inf"))
 
     def _let_begin(self, limit):
-        """Clients that are quicker than the faults wait here, so that each fault meets the requests that it is to meet."""
+        """Clients that are quicker than the faults wait here, so that each fault meets its requests."""
         with self.lock:
             self.limit = limit
             self.lock.notify_all()
@@ -195,7 +196,7 @@ class Round:
         accounts = [self._probe_account() for _ in self.rig.servers]
         began = time.time()
         for server, account in zip(self.rig.servers, accounts):
-            while time.time() < began + 30:
+            while time.time() < began + 10:
                 answer = self.retry(server, account.id, account.owner, f"{account.owner[:8]}-0")
                 if answer.status in (200, 409):
                     break
@@ -207,8 +208,8 @@ class Round:
 
     def _add(self, accounts):
         values = ",".join(["(%s, %s, 'email', %s, 'pending', 'not_started')"] * len(accounts))
-        self.rig.execute("INSERT INTO accounts (id, user_id, type, email_address, status, warmup_status) VALUES " + values,
-                         *itertools.chain.from_iterable((a.id, a.owner, a.address) for a in accounts))
+        self.rig.execute("INSERT INTO accounts (id, user_id, type, email_address, status, warmup_status)"
+                         " VALUES " + values, *itertools.chain.from_iterable((a.id, a.owner, a.address) for a in accounts))
 
     def _prepare(self):
         for server in self.rig.servers:  # opened to append, so that this is safe
@@ -248,10 +249,14 @@ class Round:
         time.sleep(2 * DB_MS / 1000)  # what was given up has ended by the server's statement_timeout
         stuck = self.rig.execute("SELECT id::text, user_id::text FROM accounts"
                                  " WHERE status = 'pending' AND warmup_status = 'not_started'")
-        for (account, owner), server in zip(stuck, itertools.cycle(self.rig.servers)):
-            answers = self.history.sweep[account] = []
-            while len(answers) < 2 and (not answers or answers[-1].status not in (200, 409)):
-                answers.append(self.retry(server, account, owner, f"{owner[:8]}-0"))
+        with ThreadPoolExecutor(self.clients) as pool:
+            list(pool.map(self._settle, stuck, itertools.cycle(self.rig.servers)))
+
+    def _settle(self, row, server):
+        account, owner = row
+        answers = self.history.sweep[account] = []
+        while len(answers) < 2 and (not answers or answers[-1].status not in (200, 409)):
+            answers.append(self.retry(server, account, owner, f"{owner[:8]}-0"))
 
     def _collect(self):
         history = self.history
@@ -263,7 +268,7 @@ class Round:
             text = server.log()
             history.leaks += [f"{server.folder.name}: {what}" for what, secret in (
                 ("Instantly's key", self.rig.secrets[0]), ("the database's password", self.rig.secrets[1]),
-                *self.tokens.items()) if secret in text]
+                *self.tokens.items(), *(("a sanitizer's report", mark) for mark in SANITIZER_MARKS)) if secret in text]
             for line in text.splitlines():
                 if line.startswith("{"):
                     entry = json.loads(line)
@@ -292,8 +297,8 @@ class Figures:
         self.moves += sum(change.by_whom == checker.RESPONDER for change in history.changes)
         self.written += done.written
         for request in history.requests:
-            ours = request.ours or request.status is None
-            self.statuses["hung up" if request.hung_up else request.status if ours else f"{request.status} (web server's)"] += 1
+            whose = "" if request.ours or request.status is None else " (web server's)"
+            self.statuses["hung up" if request.hung_up else f"{request.status}{whose}"] += 1
         for fault in history.faults:
             self.happened[fault.kind] += 1
             self.recoveries[fault.kind].append(fault.recovery)
@@ -318,30 +323,38 @@ class Figures:
         return "\n".join(lines)
 
 
+def tell(seed, number, done, violations, measure, say):
+    """Say how a round went; its violations as text, each with what is needed to look for its cause."""
+    history, texts = done.history, []
+    if violations:
+        first, began = violations[0].at, min(request.sent for request in history.requests)
+        say(f"first violation after {sum(request.sent <= first for request in history.requests)} requests,"
+            f" {first - began:.1f} s of round {number}")
+    for violation in violations[:VIOLATIONS_TOLD]:
+        texts.append(f"WARMUP_SEED={seed} WARMUP_ROUND={number}: {violation}\n{checker.around(history, violation)}")
+        say(texts[-1])
+    slowest = max(request.ended - request.sent for request in history.requests)
+    none = checker.Fault("no fault", 0.0, 0.0, 0.0)
+    worst = max(history.faults, key=lambda fault: fault.recovery, default=none)
+    say(f"round {number}: {len(history.requests)} requests in {done.seconds:.0f} s, {len(violations)} violations;"
+        f" slowest answer {slowest:.2f} s, slowest recovery {worst.recovery:.2f} s ({worst.kind});"
+        " %d KiB, %d descriptors, %d connections" % measure)
+    return texts
+
+
 def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, every=EVERY, only=None, say=print):
     """All rounds; (figures, violations as text)."""
     figures, found = Figures(), []
     say(f"WARMUP_SEED={seed}: {requests} requests in rounds of {per_round}, {clients} clients")
     with Rig(folder, build) as rig:
         for number in range((requests + per_round - 1) // per_round) if only is None else [only]:
-            plan = Plan(f"{seed}.{number}", min(per_round, requests - number * per_round), FAULTS, every)
-            done = Round(rig, plan, clients)
+            size = min(per_round, requests - number * per_round)
+            done = Round(rig, Plan(f"{seed}.{number}", size if size > 0 else per_round, FAULTS, every), clients)
             violations = done.run()
             figures.add(done, rig.measure())
-            if violations:
-                first = violations[0].at
-                say(f"first violation after {sum(request.sent <= first for request in done.history.requests)} requests,"
-                    f" {first - min(request.sent for request in done.history.requests):.1f} s of round {number}")
-            for violation in violations[:20]:
-                text = (f"WARMUP_SEED={seed} WARMUP_ROUND={number}: {violation}\n"
-                        + checker.around(done.history, violation))
-                found.append(text)
-                say(text)
-            worst = max((fault for fault in done.history.faults), key=lambda fault: fault.recovery, default=None)
-            say(f"round {number}: {len(done.history.requests)} requests in {done.seconds:.0f} s, {len(violations)} violations;"
-                f" slowest answer {max(r.ended - r.sent for r in done.history.requests):.2f} s,"
-                f" slowest recovery {worst.recovery if worst else 0:.2f} s ({worst.kind if worst else 'no fault'});"
-                " %d KiB, %d descriptors, %d connections" % figures.measures[-1])
+            found += tell(seed, number, done, violations, figures.measures[-1], say)
+    for server in rig.servers:  # what they said at their end
+        found += [f"{server.folder.name}:\n{server.log()}" for mark in SANITIZER_MARKS if mark in server.log()]
     return figures, found
 
 

@@ -289,7 +289,8 @@ def call_is_read_after_the_answer(history):
 
 
 def banned_and_put_back(history):
-    history.changes += [change(3, 15.0, MOVED, row(BANNED), "postgres"), change(4, 15.5, row(BANNED), row(), "postgres")]
+    history.changes += [change(3, 15.0, MOVED, row(BANNED), "postgres"),
+                        change(4, 15.5, row(BANNED), row(), "postgres")]
     history.sweep = {}
 
 
