@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 64  /* libpq 17 knows 47, plus our own two */
+#define OPTIONS_MAX 64  /* libpq 17 knows 47, plus our own three */
 #define HOST_MAX    256 /* of one host in the list; a DNS name has 253 */
 #define MS_PER_S    1000
 
@@ -107,6 +107,12 @@ start(const PQconninfoOption *options, int index)
 	char items[sizeof(lists) / sizeof(lists[0])][HOST_MAX];
 	size_t count = 0, i;
 
+	/* Unless it is asked for: Kerberos would be looked into for every connection, and crashes
+	   when memory runs out. */
+	if (getenv("PGGSSENCMODE") == NULL) {
+		keywords[count] = "gssencmode";
+		values[count++] = "disable";
+	}
 	for (; options->keyword != NULL && count < OPTIONS_MAX - 2; options++) {
 		if (options->val == NULL)
 			continue;
@@ -170,11 +176,12 @@ db_url_check(char *url)
 {
 	char *message = NULL;
 	PQconninfoOption *options = PQconninfoParse(url, &message);
+	bool memory = message == NULL || strstr(message, "out of memory") != NULL;
 
 	/* libpq's message quotes the string, password and all: dropped. */
 	PQfreemem(message);
 	if (options == NULL)
-		return ERR_CONFIG;
+		return memory ? ERR_NO_MEMORY : ERR_CONFIG;
 	PQconninfoFree(options);
 	return ERR_OK;
 }
