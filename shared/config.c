@@ -252,7 +252,7 @@ read_line(
 	values->value[row] = strdup(value);
 	values->line[row] = number;
 	if (values->value[row] == NULL)
-		buf_puts(problems, "out of memory\n");
+		problems->err = ERR_NO_MEMORY; /* it sticks, and config_load() tells */
 }
 
 /* The file that counts: the named one, else the first default that exists; "" for none. */
@@ -280,21 +280,12 @@ choose_file(struct config *config)
 }
 
 static void
-read_lines(char *text, struct file_values *values, const char *file, struct buf *problems)
-{
-	char *line, *next = text;
-	int number = 0;
-
-	while ((line = strsep(&next, "\n")) != NULL)
-		read_line(line, ++number, values, file, problems);
-}
-
-static void
 read_file(
 	struct config *config, struct file_values *values, struct buf *problems, struct buf *hints)
 {
-	char text[FILE_MAX_BYTES];
+	char text[FILE_MAX_BYTES], *next = text, *line;
 	struct stat status;
+	int number = 0;
 	size_t len;
 	FILE *file;
 
@@ -324,7 +315,8 @@ read_file(
 	if (len == sizeof(text) - 1 || memchr(text, '\0', len) != NULL)
 		buf_printf(problems, "%s is too long, or no text\n", config->file);
 	else
-		read_lines(text, values, config->file, problems);
+		while ((line = strsep(&next, "\n")) != NULL)
+			read_line(line, ++number, values, config->file, problems);
 	explicit_bzero(text, sizeof(text));
 	fclose(file);
 }
@@ -350,6 +342,7 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 	unsigned needs, struct buf *problems)
 {
 	const char *value = getenv(row->name);
+	enum err err;
 
 	/* An empty value means: not set. */
 	if (value != NULL && value[0] != '\0')
@@ -364,7 +357,10 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 				problems, "%s: missing; set it to %s\n", row->name, row->expects);
 		return;
 	}
-	if (set_value(config, row, value) != ERR_OK)
+	err = set_value(config, row, value);
+	if (err == ERR_NO_MEMORY)
+		problems->err = err;
+	else if (err != ERR_OK)
 		explain(problems, row, config->file, line);
 }
 
@@ -385,7 +381,7 @@ config_load(struct config *config, unsigned needs, struct buf *problems)
 		wipe(values.value[i]);
 	}
 	if (problems->len > 0 || buf_check(problems) != ERR_OK)
-		err = ERR_CONFIG;
+		err = buf_check(problems) == ERR_NO_MEMORY ? ERR_NO_MEMORY : ERR_CONFIG;
 	buf_puts(problems, buf_text(&hints));
 	buf_free(&hints);
 	return err;
