@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import re
 import pathlib
 import random
+import re
 import resource
 import secrets
 import signal
