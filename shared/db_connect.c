@@ -112,7 +112,8 @@ start(const PQconninfoOption *options, int index)
 	size_t count = 0, i;
 
 	/* Unless it is asked for: Kerberos would be looked into for every connection, and crashes
-	   when memory runs out. */
+	   when memory runs out.  Nobody changes the environment once there are threads:
+	   NOLINTNEXTLINE(concurrency-mt-unsafe) */
 	if (getenv("PGGSSENCMODE") == NULL) {
 		keywords[count] = "gssencmode";
 		values[count++] = "disable";
