@@ -194,7 +194,8 @@ db_url_check(char *url)
 	PQconninfoOption *options = PQconninfoParse(url, &message);
 	enum err err = ERR_OK;
 	size_t i;
-	bool memory = message == NULL || strstr(message, "out of memory") != NULL;
+	/* At its beginning: behind that it quotes the string. */
+	bool memory = message == NULL || strncmp(message, "out of memory", 13) == 0;
 
 	/* libpq's message quotes the string, password and all: dropped. */
 	PQfreemem(message);

@@ -209,6 +209,8 @@ number_of(const struct config *config, size_t row)
 }
 
 /* As a file may have it. */
+static const char *const levels[] = { "debug", "info", "warn", "error" };
+
 static void
 write_value(const struct config *config, size_t row, char *text)
 {
@@ -219,7 +221,7 @@ write_value(const struct config *config, size_t row, char *text)
 	else if (settings[row].kind == ON_OFF)
 		snprintf(text, 16, "%s", number_of(config, row) ? "on" : "off");
 	else
-		snprintf(text, 16, "%s", log_level_name((enum log_level)number_of(config, row)));
+		snprintf(text, 16, "%s", levels[number_of(config, row)]);
 }
 
 static bool
