@@ -11,6 +11,7 @@
 
 #define HEAD_MAX      2048               /* nginx takes 4 KiB, the longest of ours is under 1 */
 #define BODY_MAX      (16 * 1024 * 1024) /* columns of a megabyte each still fit */
+#define BODY_RESERVE  2048               /* every error's, and most accounts' */
 #define RETRY_AFTER_S 5
 
 static const struct {
@@ -36,6 +37,9 @@ answer_init(struct answer *answer)
 	memset(answer, 0, sizeof(*answer));
 	buf_init(&answer->head, HEAD_MAX);
 	buf_init(&answer->body, BODY_MAX);
+	/* Out of memory, there is still an answer. */
+	buf_reserve(&answer->head, HEAD_MAX);
+	buf_reserve(&answer->body, BODY_RESERVE);
 }
 
 void

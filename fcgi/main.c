@@ -6,6 +6,7 @@
  * command line is never read: as CGI, a query string can become arguments.
  */
 #include "answer.h"
+#include "api_key.h"
 #include "cgi.h"
 #include "clock.h"
 #include "config.h"
@@ -74,6 +75,8 @@ load_settings(struct config *config)
 	if (err == ERR_OK)
 		log_set_level((enum log_level)config->log_level);
 	log_problems(&problems, err == ERR_OK ? LOG_WARN : LOG_ERROR);
+	if (err == ERR_NO_MEMORY)
+		log_fault(LOG_ERROR, "out of memory while the settings were read", NULL);
 	buf_free(&problems);
 	return err;
 }
@@ -271,8 +274,12 @@ serve_fastcgi(const struct config *config, struct worker *workers, const sigset_
 
 	raise_descriptor_limit();
 	mallopt(M_ARENA_MAX, ARENAS);
-	if (http_global_init() != ERR_OK ||
-		open_pool(config, config->db_connections, config->db_prepared, &db) != ERR_OK ||
+	if (http_global_init() != ERR_OK || api_key_prepare() != ERR_OK) {
+		log_fault(LOG_ERROR, "cannot start: OpenSSL or libcurl did not get ready", NULL);
+		atomic_store(&failed, true);
+		goto out;
+	}
+	if (open_pool(config, config->db_connections, config->db_prepared, &db) != ERR_OK ||
 		transport_open(config->workers, longest_request_ms(config), &transport) != ERR_OK) {
 		log_fault(LOG_ERROR,
 			"cannot start: lower WARMUP_WORKERS or raise the limit on open files",
@@ -307,6 +314,7 @@ main(void)
 	struct config config;
 	struct worker *workers;
 	sigset_t waited;
+	enum err err;
 	int status;
 
 	forbid_dumps();
@@ -322,10 +330,16 @@ main(void)
 			stderr);
 		return EX_USAGE;
 	}
-	if (load_settings(&config) != ERR_OK)
-		return EX_CONFIG;
+	err = load_settings(&config);
+	if (err != ERR_OK)
+		/* Wrong settings do not mend themselves; being out of memory may. */
+		return err == ERR_CONFIG ? EX_CONFIG : EXIT_FAILURE;
 	workers = calloc((size_t)config.workers, sizeof(*workers));
-	status = workers != NULL ? serve_fastcgi(&config, workers, &waited) : EXIT_FAILURE;
+	status = EXIT_FAILURE;
+	if (workers != NULL)
+		status = serve_fastcgi(&config, workers, &waited);
+	else
+		log_fault(LOG_ERROR, "cannot start: out of memory", NULL);
 	free(workers);
 	config_wipe(&config);
 	return status;

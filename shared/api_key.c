@@ -1,6 +1,7 @@
 /* api_key.c: see api_key.h. */
 #include "api_key.h"
 
+#include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,15 @@ enum err
 api_key_hash(const char *token, size_t len, unsigned char hash[API_KEY_HASH_BYTES])
 {
 	return SHA256((const unsigned char *)token, len, hash) != NULL ? ERR_OK : ERR_INTERNAL;
+}
+
+enum err
+api_key_prepare(void)
+{
+	unsigned char hash[API_KEY_HASH_BYTES], random;
+
+	return api_key_hash("", 0, hash) == ERR_OK && RAND_bytes(&random, 1) == 1 ? ERR_OK :
+										    ERR_INTERNAL;
 }
 
 enum err

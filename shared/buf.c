@@ -62,6 +62,18 @@ grow(struct buf *buf, size_t more)
 }
 
 void
+buf_reserve(struct buf *buf, size_t room)
+{
+	enum err before = buf->err;
+
+	/* No memory now may well be memory later, when it is needed. */
+	if (!grow(buf, room))
+		buf->err = before;
+	else if (buf->data != NULL)
+		buf->data[buf->len] = '\0';
+}
+
+void
 buf_add(struct buf *buf, const void *bytes, size_t len)
 {
 	if (!grow(buf, len))

@@ -28,6 +28,9 @@ void buf_free(struct buf *buf);
 /* Empties it and forgives a failure; keeps memory for the next use, but no more than 64 KiB. */
 void buf_reset(struct buf *buf);
 
+/* Makes room ahead, so that so many more bytes need no memory then; if there is none, later will do. */
+void buf_reserve(struct buf *buf, size_t room);
+
 void buf_add(struct buf *buf, const void *bytes, size_t len);
 void buf_puts(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

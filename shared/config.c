@@ -301,6 +301,7 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 	unsigned needs, struct buf *problems)
 {
 	const char *value = getenv(row->name);
+	enum err err;
 
 	/* An empty value means: not set. */
 	if (value != NULL && value[0] != '\0')
@@ -315,7 +316,10 @@ apply(struct config *config, const struct setting *row, const char *in_file, int
 				problems, "%s: missing; set it to %s\n", row->name, row->expects);
 		return;
 	}
-	if (set_value(config, row, value) != ERR_OK)
+	err = set_value(config, row, value);
+	if (err == ERR_NO_MEMORY)
+		problems->err = err;
+	else if (err != ERR_OK)
 		explain(problems, row, config->file, line);
 }
 
@@ -336,7 +340,7 @@ config_load(struct config *config, unsigned needs, struct buf *problems)
 		apply(config, &settings[i], values.value[i], values.line[i], needs, problems);
 	explicit_bzero(values.text, sizeof(values.text));
 	if (problems->len > 0 || buf_check(problems) != ERR_OK)
-		err = ERR_CONFIG;
+		err = buf_check(problems) == ERR_NO_MEMORY ? ERR_NO_MEMORY : ERR_CONFIG;
 	buf_puts(problems, buf_text(&hints));
 	buf_free(&hints);
 	return err;

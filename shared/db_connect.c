@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 64  /* libpq 17 knows 47, plus our own two */
+#define OPTIONS_MAX 64  /* libpq 17 knows 47, plus our own three */
 #define HOST_MAX    256 /* of one host in the list; a DNS name has 253 */
 #define MS_PER_S    1000
 
@@ -111,6 +111,12 @@ start(const PQconninfoOption *options, int index)
 	char items[LIST_COUNT][HOST_MAX];
 	size_t count = 0, i;
 
+	/* Unless it is asked for: Kerberos would be looked into for every connection, and crashes
+	   when memory runs out. */
+	if (getenv("PGGSSENCMODE") == NULL) {
+		keywords[count] = "gssencmode";
+		values[count++] = "disable";
+	}
 	for (; options->keyword != NULL && count < OPTIONS_MAX - 2; options++) {
 		if (options->val == NULL)
 			continue;
@@ -187,11 +193,12 @@ db_url_check(char *url)
 	PQconninfoOption *options = PQconninfoParse(url, &message);
 	enum err err = ERR_OK;
 	size_t i;
+	bool memory = message == NULL || strstr(message, "out of memory") != NULL;
 
 	/* libpq's message quotes the string, password and all: dropped. */
 	PQfreemem(message);
 	if (options == NULL)
-		return ERR_CONFIG;
+		return memory ? ERR_NO_MEMORY : ERR_CONFIG;
 	for (i = 0; i < LIST_COUNT; i++)
 		if (!items_fit(option_of(options, lists[i])))
 			err = ERR_CONFIG;

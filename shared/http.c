@@ -18,6 +18,8 @@
 
 struct http {
 	CURL *curl;
+	bool worn; /* to be reset before its next use */
+	struct http_options options;
 	struct curl_slist *get_headers, *post_headers;
 	struct buf url;
 	size_t base_len;
@@ -126,6 +128,8 @@ set_options(CURL *curl, const struct http_options *options)
 	SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(SSL_VERIFYPEER, 1L);
 	SET(SSL_VERIFYHOST, 2L);
+	/* With TLS 1.3 one saves no round trip, and out of memory 7.88 frees one twice. */
+	SET(SSL_SESSIONID_CACHE, 0L);
 	SET(TCP_KEEPALIVE, 1L);
 	SET(CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
 	SET(QUICK_EXIT, 1L); /* or that limit would wait for the resolver's, which is its own */
@@ -147,6 +151,7 @@ http_open(const struct http_options *options, struct http **out)
 
 	if (http == NULL)
 		return ERR_NO_MEMORY;
+	http->options = *options;
 	buf_init(&http->url, URL_MAX);
 	buf_puts(&http->url, options->base_url);
 	http->base_len = http->url.len;
@@ -223,6 +228,30 @@ read_facts(CURL *curl, struct http_reply *reply)
 	reply->retry_after_s = retry_after > 0 && retry_after < 1000000 ? (long)retry_after : 0;
 }
 
+/*
+ * Until 8.17 libcurl counts the connections that turned out dead over all the calls of a handle, and
+ * every sixth fails a call that it would have repeated.  A reset takes the count back; connections
+ * and names stay.  It can only have grown in a call that connected.
+ */
+static bool
+refresh(struct http *http)
+{
+	if (!http->worn)
+		return true;
+	curl_easy_reset(http->curl);
+	http->worn = !set_options(http->curl, &http->options);
+	return !http->worn;
+}
+
+static bool
+has_connected(CURL *curl)
+{
+	long connects = 1;
+
+	curl_easy_getinfo(curl, CURLINFO_NUM_CONNECTS, &connects);
+	return connects > 0;
+}
+
 /* GET if body is NULL, else POST; under the name of another method if that is not NULL. */
 static void
 perform(struct http *http, const char *method, const char *path, const char *body,
@@ -238,6 +267,9 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	reply->end = HTTP_TIMEOUT;
 	if (left_ms == 0)
 		return; /* to libcurl 0 would mean: no limit */
+	reply->end = HTTP_INCOMPLETE;
+	if (!refresh(http))
+		return; /* never without its options */
 	http->url.len = http->base_len;
 	buf_puts(&http->url, path);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
@@ -259,6 +291,7 @@ perform(struct http *http, const char *method, const char *path, const char *bod
 	http->bad_status = false;
 	if (code == CURLE_OK)
 		code = curl_easy_perform(curl);
+	http->worn = has_connected(curl);
 	reply->end = end_of(code, &reply->body);
 	if (reply->end == HTTP_COMPLETE && http->bad_status)
 		reply->end = HTTP_GARBLED;
@@ -331,20 +364,25 @@ http_base_url_check(char *text)
 	CURLU *url = curl_url();
 	char *scheme = NULL, *host = NULL;
 	size_t len = strlen(text);
+	CURLUcode code = url != NULL ? CURLUE_OK : CURLUE_OUT_OF_MEMORY;
 	enum err err = ERR_CONFIG;
 
 	while (len > 0 && text[len - 1] == '/')
 		text[--len] = '\0';
 	/* "?" and "#" with nothing behind them are no parts to libcurl, but would swallow a path. */
-	if (url == NULL || strpbrk(text, "?#") != NULL ||
-		curl_url_set(url, CURLUPART_URL, text, CURLU_DISALLOW_USER) != CURLUE_OK ||
-		curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-		curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
+	if (strpbrk(text, "?#") != NULL)
+		goto out;
+	if (code != CURLUE_OK ||
+		(code = curl_url_set(url, CURLUPART_URL, text, CURLU_DISALLOW_USER)) != CURLUE_OK ||
+		(code = curl_url_get(url, CURLUPART_SCHEME, &scheme, 0)) != CURLUE_OK ||
+		(code = curl_url_get(url, CURLUPART_HOST, &host, 0)) != CURLUE_OK ||
 		has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
 		goto out;
 	if (strcmp(scheme, "https") == 0 || (strcmp(scheme, "http") == 0 && is_loopback(host)))
 		err = ERR_OK;
 out:
+	if (code == CURLUE_OUT_OF_MEMORY)
+		err = ERR_NO_MEMORY;
 	curl_free(scheme);
 	curl_free(host);
 	curl_url_cleanup(url);

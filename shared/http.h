@@ -45,6 +45,7 @@ struct http_reply {
 /* Before any thread is started; once a process. */
 enum err http_global_init(void) MUST_CHECK;
 
+/* The texts of the options must live as long as what is opened. */
 enum err http_open(const struct http_options *options, struct http **http) MUST_CHECK;
 void http_close(struct http *http);
 

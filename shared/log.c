@@ -100,13 +100,18 @@ begin_line(struct buf *line, enum log_level level)
 static void
 end_line(struct buf *line)
 {
+	static const char lost[] =
+		"{\"level\":\"error\",\"fault\":\"out of memory: a line of the log is lost\"}\n";
+	ssize_t ignored = 0;
+
 	json_close(line, '}');
 	buf_puts(line, "\n");
-	if (buf_check(line) == ERR_OK) {
-		/* A full or closed log is nothing a caller should suffer from. */
-		ssize_t ignored = write(STDERR_FILENO, line->data, line->len);
-		(void)ignored;
-	}
+	/* A full or closed log is nothing a caller should suffer from. */
+	if (buf_check(line) == ERR_OK)
+		ignored = write(STDERR_FILENO, line->data, line->len);
+	else if (buf_check(line) == ERR_NO_MEMORY)
+		ignored = write(STDERR_FILENO, lost, sizeof(lost) - 1);
+	(void)ignored;
 	buf_free(line);
 }
 

@@ -524,7 +524,8 @@ def test_closed_standard_descriptors_do_not_become_something_else(build, run_fol
             time.sleep(0.3)
             assert cpu_seconds(server.pid) - used < 0.2
             for fd in closed.split():
-                with contextlib.suppress(FileNotFoundError):
+                # Only root sees the descriptors of a process that hides its memory.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
                     assert os.readlink(f"/proc/{server.pid}/fd/{fd}") == "/dev/null"
             assert server.stop()
 

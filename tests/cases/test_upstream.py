@@ -799,6 +799,17 @@ def test_certificate_of_the_named_authority_is_trusted(trusting, secure, world):
         assert call.authorization_ok and world.state(account) == WARMING
 
 
+def test_server_that_closes_after_each_reply_costs_no_call(trusting, secure, world):
+    """libcurl repeats a call whose kept connection turns out dead; its count of such must not add up over calls."""
+    done = wire.Reply(200, {"id": "675266e304a8e55b17f0228b", "status": "success"}, verdict="accepted",
+                      send=lambda connection, data: wire.whole(connection, data) and False)
+    for _ in range(1 if trusting.kind == "cgi" else 20):
+        account = world.add_account()
+        secure.script(world.address(account), done)
+        assert world.retry(trusting, account).status == 200
+        time.sleep(0.01)
+
+
 def assert_no_tls(host, box, world, reasons=("tls",)):
     account = world.add_account()
     before, answer = world.account(account), world.retry(host, account)

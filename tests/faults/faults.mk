@@ -6,10 +6,15 @@
 # Without a sanitizer's flags: they run beside the program, not in it.
 
 FAULT_FLAGS    := $(filter-out -fsanitize=% -fno-sanitize-recover=%,$(CFLAGS))
-FAULT_PROGRAMS := $(BUILD)/tests/faults/killat
+FAULT_PROGRAMS := $(BUILD)/tests/faults/killat $(BUILD)/tests/faults/fail.so
 
 unit-programs: $(FAULT_PROGRAMS)
 
 $(BUILD)/tests/faults/killat: tests/faults/killat.c Makefile
 	@mkdir -p $(@D)
 	$(call run,link,$(CC) $(CPPFLAGS) $(FAULT_FLAGS) -o $@ $< -pie)
+
+# It defines what the headers would define themselves when fortified.
+$(BUILD)/tests/faults/fail.so: tests/faults/fail.c Makefile
+	@mkdir -p $(@D)
+	$(call run,link,$(CC) $(CPPFLAGS) $(FAULT_FLAGS) -U_FORTIFY_SOURCE -fPIC -shared -o $@ $<)

@@ -101,8 +101,7 @@ follow(struct run *run)
 		if (signal == (SIGTRAP | 0x80)) {
 			memset(&info, 0, sizeof(info));
 			ptrace(PTRACE_GET_SYSCALL_INFO, thread, (long)sizeof(info), &info);
-			if (info.op == PTRACE_SYSCALL_INFO_ENTRY &&
-				enter(run, (long)info.entry.nr))
+			if (info.op == PTRACE_SYSCALL_INFO_ENTRY && enter(run, (long)info.entry.nr))
 				return finish(run, run->count == run->at ? "killed" : "ended", 0);
 		}
 		if (signal == (SIGTRAP | 0x80) || event != 0)

@@ -165,7 +165,7 @@ class Rig:
             with contextlib.suppress(OSError):
                 status = pathlib.Path(f"/proc/{pid}/status").read_text()
                 rss += int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-                descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+                descriptors += stack.descriptors(pid)
         return rss, descriptors, len(self.backends())
 
 

@@ -69,8 +69,12 @@ def ask(server, world, account):
 
 def dumped(command, number, folder, **options):
     """Whether a program left a core when it was ended by this signal, with no limit on cores."""
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_CORE, [resource.RLIM_INFINITY] * 2)
+        signal.signal(number, signal.SIG_DFL)  # what a shell starts in the background ignores SIGQUIT
+
     child = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options,
-                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, [resource.RLIM_INFINITY] * 2))
+                             preexec_fn=prepare)
     stack.wait_until(lambda: "State:\tS" in pathlib.Path(f"/proc/{child.pid}/status").read_text(), 10)
     child.send_signal(number)
     status = os.waitpid(child.pid, 0)[1]

@@ -131,7 +131,8 @@ def test_flood_of_bad_keys_costs_nothing_that_grows(responder, postgres, world):
         flood(unknown(900))
         assert proxy.counts[CLIENT, "Execute"] == asked + 900
         after = resources(server)
-        assert after[1:] == before[1:]
+        # A few connections may be closing, before or after.
+        assert after[1] <= before[1] + 8 and after[2] == before[2], (before, after)
         assert SANITIZER_VARIABLES or after[0] <= before[0] + 256, (before, after)
         assert proxy.accepted <= 2
         assert server.log() == "" or all('"level":"info"' not in line for line in server.log().splitlines())

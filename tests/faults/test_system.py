@@ -17,6 +17,7 @@ import pytest
 import stack
 from conftest import SANITIZER_VARIABLES, STUCK, UPSTREAM_KEY, WARMING, wait_for
 from faults import audit
+from faults.proxies import PgProxy
 from sandbox.instantly import Sandbox
 from test_database import QUICK, SLACK, Mute, check_unavailable, private_world, scratch_world, timed
 from test_swap import check_not_confirmed
@@ -153,6 +154,31 @@ def test_clock_that_jumps_moves_no_time_limit(responder, audited, clock, jump_by
         assert server.stop()
 
 
+@pytest.mark.parametrize("jump_by", [DAY, -DAY])
+def test_clock_that_jumps_while_the_swap_is_repeated_neither_ends_nor_prolongs_it(
+        responder, postgres, audited, clock, jump_by):
+    """Here one limit spans many waits: the database is away all the time."""
+    world, (variables, jump) = audited, clock
+    with PgProxy(postgres.port) as proxy:
+        server = responder(world, DATABASE_URL=proxy.url(world.settings()["DATABASE_URL"]), WARMUP_WORKERS=2,
+                           WARMUP_DB_CONNECTIONS=1, WARMUP_DB_TIMEOUT_MS=1500, **QUICK, **variables)
+        serves(server, world)
+        account = world.add_account()
+        with window(Raw(server), world, account) as answer:
+            proxy.refuse()
+            proxy.disconnect()
+            begun = time.monotonic()
+            world.sandbox.hold(world.address(account)).release()
+            time.sleep(0.5)
+            jump(jump_by)
+            check_not_confirmed(answer.result(30))
+            assert 1.4 < time.monotonic() - begun < 1.5 + SLACK
+        assert world.state(account) == STUCK
+        proxy.accept()
+        assert world.retry(Raw(server), account).status == 200
+        assert server.stop()
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 SLOW_RESOLVER = """\
@@ -248,7 +274,7 @@ def test_two_hundred_callers_while_instantly_holds_all_cost_no_memory_and_lose_n
         for peer, account in zip(opened, accounts):
             peer.sendall(whole(world, account))
         wait_for(lambda: sum(hold.arrived.is_set() for hold in holds) == 8)
-        assert len(os.listdir(f"/proc/{server.pid}/fd")) < 100
+        assert stack.descriptors(server.pid) <= 128
         assert SANITIZER_VARIABLES or resident() < before + 1024
         for hold in holds:
             hold.release()

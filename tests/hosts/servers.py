@@ -153,11 +153,12 @@ class Host(stack.Server):
         return super().log() + (self.responder.log() if self.responder else "")
 
     def responder_pids(self):
-        """The processes that run our program; those of others are not readable, and not ours."""
+        """The processes that run our program, by the first word of their command lines, which everybody may read."""
         found = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*/exe"):
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                if self.run in pathlib.Path(os.readlink(entry)).parents:
+                program = pathlib.Path(os.fsdecode(entry.read_bytes().split(b"\0")[0]))
+                if program.name == "warmup.fcgi" and self.run in program.parents:
                     found.append(int(entry.parts[2]))
         return found
 

@@ -316,6 +316,44 @@ test_buf_add_out_of_memory_at_first(void **state)
 	buf_free(&buf);
 }
 
+static void
+test_buf_reserve_serves_when_memory_is_out(void **state)
+{
+	struct buf buf;
+	size_t i;
+
+	(void)state;
+	buf_init(&buf, 2000);
+	buf_reserve(&buf, 2000);
+	assert_string_equal(buf_text(&buf), "");
+	memory_is_out = true;
+	for (i = 0; i < 2000; i++)
+		buf_add(&buf, "x", 1);
+	memory_is_out = false;
+	assert_int_equal(buf_check(&buf), ERR_OK);
+	assert_int_equal(strlen(buf_text(&buf)), 2000);
+	buf_free(&buf);
+}
+
+static void
+test_buf_reserve_without_memory_is_forgiven(void **state)
+{
+	struct buf buf;
+
+	(void)state;
+	buf_init(&buf, 100);
+	memory_is_out = true;
+	buf_reserve(&buf, 100);
+	memory_is_out = false;
+	assert_int_equal(buf_check(&buf), ERR_OK);
+	buf_puts(&buf, "later");
+	buf_reserve(&buf, 10);
+	buf_reserve(&buf, 1000); /* more than it may ever hold */
+	assert_int_equal(buf_check(&buf), ERR_OK);
+	assert_string_equal(buf_text(&buf), "later");
+	buf_free(&buf);
+}
+
 int
 main(void)
 {
@@ -334,6 +372,8 @@ main(void)
 		cmocka_unit_test(test_buf_free_leaves_a_usable_buffer),
 		cmocka_unit_test(test_buf_add_out_of_memory_sticks),
 		cmocka_unit_test(test_buf_add_out_of_memory_at_first),
+		cmocka_unit_test(test_buf_reserve_serves_when_memory_is_out),
+		cmocka_unit_test(test_buf_reserve_without_memory_is_forgiven),
 	};
 
 	return cmocka_run_group_tests_name("buf", tests, fill_pattern, NULL);
