@@ -29,6 +29,7 @@ DB_MS, CONNECT_MS, UPSTREAM_MS, JOB_MS = 500, 300, 500, 220
 BOUND = (2 * DB_MS + UPSTREAM_MS + JOB_MS) / 1000 + 2.0
 LIMITS = {"WARMUP_DB_TIMEOUT_MS": DB_MS, "WARMUP_UPSTREAM_TIMEOUT_MS": UPSTREAM_MS, "WARMUP_WORKERS": 32,
           "WARMUP_UPSTREAM_CONNECT_TIMEOUT_MS": CONNECT_MS, "WARMUP_DB_CONNECTIONS": 4}
+CONNECTIONS_MAX = 4 * 4  # of that many processes
 FELT = 1.2  # seconds that a fault lasts at most if no more requests come
 LATENCY = 0.03  # of Instantly, so that there is something between reading a row and moving it
 

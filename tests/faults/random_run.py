@@ -3,7 +3,8 @@
     python3 tests/faults/random_run.py [--build build] [--requests 1000000] [--round 2500] [--clients 48]
 
 The seed is printed; WARMUP_SEED=n makes the same plan again (see random_plan.py for what that decides and what not),
-WARMUP_ROUND=n only that round of it, WARMUP_REQUESTS=n sets the number of requests. Exit status 1 after a violation.
+WARMUP_ROUND=n only that round of it, WARMUP_REQUESTS=n sets the number of requests. SIGTERM and SIGINT let the present
+round end and tell what there is to tell. Exit status 1 after a violation.
 """
 
 import argparse
@@ -33,13 +34,16 @@ sys.dont_write_bytecode = True
 from conftest import SANITIZER_MARKS  # noqa: E402
 from faults import audit, checker  # noqa: E402
 from faults.random_plan import EVERY, UNKNOWN, Account, Plan  # noqa: E402
-from faults.random_rig import BOUND, DB_MS, FAULTS, FELT, WRITES, Rig  # noqa: E402
+from faults.random_rig import BOUND, CONNECTIONS_MAX, DB_MS, FAULTS, FELT, WRITES, Rig  # noqa: E402
 
 CLIENTS, WRITERS = 48, 3
 ROUND = 2500
 REQUEST = ("PATCH /api/email/accounts/{}/retry-warmup HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n"
            "X-Request-Id: {}\r\nConnection: close\r\n\r\n")
 VIOLATIONS_TOLD = 20  # of one round
+# What the responder that is never killed may grow after so many rounds: heaps fill up to what their busiest moment
+# needed, and there they stay.
+WARM_ROUNDS, GROWTH_KIB, GROWTH_DESCRIPTORS = 20, 2048, 40
 
 
 def ask(port, account, key, request_id, hang_up=False):
@@ -342,8 +346,20 @@ def tell(seed, number, done, violations, measure, say):
     return texts
 
 
-def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, every=EVERY, only=None, say=print):
-    """All rounds; (figures, violations as text)."""
+def grown(measures):
+    """What is wrong with the memory, descriptors and connections of all rounds, as text."""
+    if len(measures) <= WARM_ROUNDS:
+        return []
+    warm, last = measures[WARM_ROUNDS], measures[-1]
+    limits = (warm[0] + GROWTH_KIB, warm[1] + GROWTH_DESCRIPTORS, CONNECTIONS_MAX)
+    return [f"I10: {what}: {now}, after round {WARM_ROUNDS} {before}" for what, now, before, limit in zip(
+        ("KiB of the responder", "descriptors of the responder", "database connections"), last, warm, limits)
+        if now > limit]
+
+
+def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, every=EVERY, only=None, say=print,
+        stopping=threading.Event()):
+    """All rounds, or those until somebody sets `stopping`; (figures, violations as text)."""
     figures, found = Figures(), []
     say(f"WARMUP_SEED={seed}: {requests} requests in rounds of {per_round}, {clients} clients")
     with Rig(folder, build) as rig:
@@ -353,6 +369,9 @@ def run(folder, build, seed, requests, per_round=ROUND, clients=CLIENTS, every=E
             violations = done.run()
             figures.add(done, rig.measure())
             found += tell(seed, number, done, violations, figures.measures[-1], say)
+            if stopping.is_set():
+                break
+        found += grown(figures.measures)
     for server in rig.servers:  # what they said at their end
         found += [f"{server.folder.name}:\n{server.log()}" for mark in SANITIZER_MARKS if mark in server.log()]
     return figures, found
@@ -375,10 +394,12 @@ def main():
     parser.add_argument("--every", type=int, default=EVERY, help="requests from the beginning of a fault to the next")
     options = parser.parse_args()
     folder = pathlib.Path(options.build).resolve() / "tests" / f"random-{os.getpid()}"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    stopping = threading.Event()
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, lambda *_: stopping.set())
     try:
         figures, found = run(folder, options.build, seed, options.requests, options.round, options.clients,
-                             options.every, only, lambda text: print(text, flush=True))
+                             options.every, only, lambda text: print(text, flush=True), stopping)
         print(f"\n{figures}\n{len(found)} violations")
     finally:
         if "WARMUP_KEEP" not in os.environ:

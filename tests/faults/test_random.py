@@ -37,3 +37,10 @@ def test_random_faults_break_no_promise(build, run_folder):
 @pytest.mark.parametrize("requests", [1, 39, 40])
 def test_a_round_may_be_short(requests):
     assert len(Plan("1.0", requests, FAULTS).steps) == requests
+
+
+def test_growth_is_told():
+    warm = [(14000, 130, 16)] * (random_run.WARM_ROUNDS + 1)
+    assert random_run.grown(warm[2:] + [(20000, 500, 17)]) == []
+    assert random_run.grown(warm + [(15000, 140, 16)]) == []
+    assert len(random_run.grown(warm + [(17000, 180, 17)])) == 3
