@@ -5,6 +5,8 @@
 #include "clock.h"
 #include "json.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +16,8 @@
 /* A write to a pipe of up to PIPE_BUF (4096) bytes is never mixed with another process's. */
 #define LINE_MAX_BYTES 4000
 
-#define REPEAT_US INT64_C(1000000) /* between two lines of the same fault */
+#define REPEAT_US   INT64_C(1000000) /* between two lines of the same fault */
+#define PATIENCE_MS 50               /* with a log that does not take a line at once */
 
 static const char *const names[LOG_LEVEL_MAX] = {
 	[LOG_DEBUG] = "debug",
@@ -97,21 +100,47 @@ begin_line(struct buf *line, enum log_level level)
 	put_optional(line, "request_id", current_request_id);
 }
 
+/* Whether the log takes a line now.  Whoever reads it may be stuck: then a moment's patience, and for
+   a while none.  Under the lock. */
+static bool
+takes_line(void)
+{
+	static int64_t impatient_until_us;
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+	int patience_ms = clock_now_us() < impatient_until_us ? 0 : PATIENCE_MS;
+
+	if (poll(&out, 1, patience_ms) != 0)
+		return true;
+	impatient_until_us = clock_now_us() + REPEAT_US;
+	return false;
+}
+
+static void
+put_line(const char *text, size_t len)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	ssize_t ignored = 0;
+
+	/* A full, closed or stuck log is nothing a caller should suffer from. */
+	pthread_mutex_lock(&lock);
+	if (takes_line())
+		ignored = write(STDERR_FILENO, text, len);
+	(void)ignored;
+	pthread_mutex_unlock(&lock);
+}
+
 static void
 end_line(struct buf *line)
 {
 	static const char lost[] =
 		"{\"level\":\"error\",\"fault\":\"out of memory: a line of the log is lost\"}\n";
-	ssize_t ignored = 0;
 
 	json_close(line, '}');
 	buf_puts(line, "\n");
-	/* A full or closed log is nothing a caller should suffer from. */
 	if (buf_check(line) == ERR_OK)
-		ignored = write(STDERR_FILENO, line->data, line->len);
+		put_line(line->data, line->len);
 	else if (buf_check(line) == ERR_NO_MEMORY)
-		ignored = write(STDERR_FILENO, lost, sizeof(lost) - 1);
-	(void)ignored;
+		put_line(lost, sizeof(lost) - 1);
 	buf_free(line);
 }
 

@@ -511,6 +511,28 @@ def test_full_log_disturbs_nothing(build, run_folder, world):
             assert server.stop()
 
 
+@pytest.mark.parametrize("reader", ["gone", "stuck"])
+def test_log_that_nobody_reads_disturbs_nothing(build, run_folder, world, reader):
+    settings = world.settings(WARMUP_WORKERS=4, WARMUP_DB_CONNECTIONS=2, WARMUP_JOB_WAIT_MS=0)
+    reading, writing = os.pipe()
+    with Listener(run_folder / f"log-{reader}") as listener, os.fdopen(reading) as end, os.fdopen(writing, "wb"):
+        shell = f'exec "$0" 2>/proc/{os.getpid()}/fd/{writing}'
+        with Spawned(listener.folder, build, settings, listener, shell) as server:
+            wait_for(lambda: threads(server) == 5)
+            if reader == "gone":
+                end.close()
+            else:
+                os.set_blocking(writing, False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(writing, b"x" * 4096)
+            begun = time.monotonic()
+            for behaviour, status in (("joe", 200), ("refused", 502)) * 3:
+                assert world.retry(Raw(listener), world.add_account(behaviour)).status == status
+            assert time.monotonic() - begun < 3
+            assert server.stop()
+
+
 @pytest.mark.parametrize("closed", ["1", "2", "1 2"])
 def test_closed_standard_descriptors_do_not_become_something_else(build, run_folder, world, closed):
     """Or what is meant for the log would be written into a connection, or stop the workers."""
