@@ -40,6 +40,7 @@ END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
 """
 READ = "SELECT n, at, txid, pid, application, by_whom, operation, account, old, new FROM audit ORDER BY n"
+READ_ONE = READ.replace("ORDER BY", "WHERE account = %s ORDER BY")
 REMOVE = "DROP TRIGGER audit ON accounts; DROP FUNCTION audit; DROP TABLE audit"
 
 RESPONDER = "warmup"  # the role that the responder logs in as
@@ -66,9 +67,10 @@ class Change(typing.NamedTuple):
         return tuple(row and (row["status"], row["warmup_status"]) for row in (self.old, self.new))
 
 
-def read(execute):
-    """All entries, with times in seconds since 1970."""
-    return [Change(*row)._replace(at=row[1].timestamp(), account=str(row[7])) for row in execute(READ)]
+def read(execute, account=None):
+    """All entries, or those of one account, with times in seconds since 1970."""
+    rows = execute(READ) if account is None else execute(READ_ONE, account)
+    return [Change(*row)._replace(at=row[1].timestamp(), account=str(row[7])) for row in rows]
 
 
 def install(world):
@@ -81,7 +83,7 @@ def remove(world):
 
 def changes(world, account):
     """What became of one account since it was made."""
-    return [change for change in read(world.execute) if change.account == account and change.operation != "INSERT"]
+    return [change for change in read(world.execute, account) if change.operation != "INSERT"]
 
 
 def moves(world, account):

@@ -19,19 +19,12 @@ import pytest
 
 import stack
 from conftest import ROUTE, SANITIZER_VARIABLES, STUCK, WARMING, World, as_answer, wait_for
+from faults import audit
 
 MESSAGE = "Warmup was enabled but failed to update account status"
 
-# Every change of a state, and accounts that never change.
-DATABASE = """
-CREATE TABLE audit (n serial, account uuid, from_state text[], to_state text[]);
-CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    INSERT INTO audit (account, from_state, to_state) VALUES (NEW.id,
-        ARRAY[OLD.status, OLD.warmup_status], ARRAY[NEW.status, NEW.warmup_status]);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER audit AFTER UPDATE OF status ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
+# Accounts that never change.
+VETO = """
 CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER veto BEFORE UPDATE OF status ON accounts FOR EACH ROW
     WHEN (OLD.agentmail_inbox_id = 'veto') EXECUTE FUNCTION veto();
@@ -75,7 +68,8 @@ def own(postgres, template, sandbox):
     name = "crash_" + secrets.token_hex(4)
     postgres.create_database(name, template)
     world = World(postgres, name, sandbox)
-    world.execute(DATABASE)
+    audit.install(world)
+    world.execute(VETO)
     yield world
     world.connection.close()
 
@@ -157,8 +151,7 @@ class Cut:
 
 
 def moves(world, account):
-    return [(tuple(old), tuple(new)) for old, new in world.execute(
-        "SELECT from_state, to_state FROM audit WHERE account = %s ORDER BY n", account)]
+    return [change.states for change in audit.moves(world, account)]
 
 
 def check_crash(world, path, account, before, run):

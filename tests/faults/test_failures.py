@@ -29,6 +29,7 @@ import pytest
 
 import stack
 from conftest import ROUTE, SANITIZER_MARKS, SANITIZER_VARIABLES, STUCK, UPSTREAM_KEY, WARMING, World, as_answer
+from faults import audit
 from sandbox import wire
 from sandbox.behaviours import BEHAVIOURS, sent
 from sandbox.instantly import Sandbox
@@ -40,17 +41,6 @@ SLOW = int(os.environ.get("SLOW", 5 if SANITIZER_VARIABLES else 1))
 # Accepted, and the connection is closed: the next call has to make another one.
 BEHAVIOURS.setdefault("then-close", (sent(lambda connection, data: wire.whole(connection, data) and False),
                                      "accepted, and closed after the reply"))
-
-AUDIT = """
-CREATE TABLE audit (n serial, account uuid, from_state text[], to_state text[]);
-CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    INSERT INTO audit (account, from_state, to_state) VALUES (NEW.id,
-        ARRAY[OLD.status, OLD.warmup_status], ARRAY[NEW.status, NEW.warmup_status]);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER audit AFTER UPDATE OF status ON accounts FOR EACH ROW EXECUTE FUNCTION audit();
-"""
 
 ALLOCATIONS, CALLS = 1, 2
 CRYPTO, OTHERS = 1, 2
@@ -273,7 +263,7 @@ def audited_world(postgres, template, box):
     name = "failures_" + secrets.token_hex(4)
     postgres.create_database(name, template)
     world = World(postgres, name, box)
-    world.execute(AUDIT)
+    audit.install(world)
     return world
 
 
@@ -306,8 +296,7 @@ def runs(request, build, run_folder, worlds, secure):
 
 
 def moves(world, account):
-    return [(tuple(old), tuple(new)) for old, new in world.execute(
-        "SELECT from_state, to_state FROM audit WHERE account = %s ORDER BY n", account)]
+    return [change.states for change in audit.moves(world, account)]
 
 
 class Wrong(AssertionError):
